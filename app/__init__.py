@@ -1,0 +1,1 @@
+"""What a person touches: the `genie` command, films and reports."""
