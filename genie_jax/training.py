@@ -9,14 +9,24 @@ comes from `fold_in(key(seed), step)`: a resumed run draws what the uninterrupte
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import optax
-import orbax.checkpoint as ocp
 from jaxtyping import Array, Int
+
+from genie_jax.checkpointer import Checkpointer
+
+__all__ = [
+    "Checkpointer",
+    "OptimizerConfig",
+    "TrainState",
+    "from_stack",
+    "init_state",
+    "make_optimizer",
+    "make_train_step",
+]
 
 PyTree = Any
 
@@ -159,41 +169,3 @@ def make_train_step(
         return jitted(state, data, jnp.asarray(step, jnp.int32), jnp.asarray(learning_rate, jnp.float32))
 
     return train
-
-
-class Checkpointer:
-    """Trees of arrays on disk by Orbax: `save` has finished when it returns, and a half-written folder never shows.
-
-    Restoring demands the abstract tree (`jax.eval_shape` of what made it): without it Orbax returns dicts in an order
-    of its own, which permutes stacked layers in silence.
-    """
-
-    def __init__(self) -> None:
-        self._orbax = ocp.Checkpointer(ocp.StandardCheckpointHandler())
-
-    def save(self, path: str | Path, tree: PyTree) -> None:
-        """Write `tree` (dicts, lists, tuples and NamedTuples of arrays and numbers) as the new folder `path`.
-
-        Raises:
-            ValueError: `path` exists; a checkpoint is written beside the old one and renamed, never over it.
-        """
-        target = Path(path).absolute()
-        if target.exists():
-            raise ValueError(f"{target} exists: save to a new folder and rename it, or remove the old one first.")
-        self._orbax.save(target, args=ocp.args.StandardSave(tree))
-
-    def restore(self, path: str | Path, abstract_tree: PyTree) -> PyTree:
-        """Read the tree that `save` wrote, bit for bit, in the structure, shapes and dtypes of `abstract_tree`.
-
-        Args:
-            path: folder that `save` wrote.
-            abstract_tree: the same tree with `jax.ShapeDtypeStruct` (or arrays, or plain numbers) for leaves.
-
-        Raises:
-            ValueError: structure, shape or dtype differ from what is on disk.
-            FileNotFoundError: there is no such folder.
-        """
-        source = Path(path).absolute()
-        if not source.is_dir():
-            raise FileNotFoundError(f"{source} is not a checkpoint folder: give the folder that `save` wrote.")
-        return self._orbax.restore(source, args=ocp.args.StandardRestore(abstract_tree))
