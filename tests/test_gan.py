@@ -1,0 +1,92 @@
+"""Adversarial losses against hand-written formulas, their second derivatives, mixing and the moving average."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from torch_bridge.gan import Ema, discriminator_loss, generator_loss, path_length_penalty, r1_penalty, sample_w
+
+
+def _rng(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_losses_equal_the_logistic_formulas() -> None:
+    real, fake = torch.tensor([[0.5], [-2.0]]), torch.tensor([[1.5], [0.0]])
+    sigmoid = lambda x: 1 / (1 + math.exp(-x))  # noqa: E731
+    expected = -(math.log(sigmoid(0.5)) + math.log(sigmoid(-2))) / 2
+    expected -= (math.log(1 - sigmoid(1.5)) + math.log(1 - sigmoid(0))) / 2
+    assert discriminator_loss(real, fake).item() == pytest.approx(expected, rel=1e-5)
+    assert generator_loss(fake).item() == pytest.approx(-(math.log(sigmoid(1.5)) + math.log(sigmoid(0))) / 2, rel=1e-5)
+
+
+def test_r1_of_a_quadratic_critic_and_its_gradient() -> None:
+    images = torch.rand((2, 3, 4, 4), generator=_rng()).requires_grad_()
+    weight = nn.Parameter(torch.tensor(1.5))
+    logits = (weight * images.square()).sum(dim=(1, 2, 3))[:, None]
+    penalty = r1_penalty(logits, images)
+    squares = images.detach().square().sum(dim=(1, 2, 3)).mean()
+    assert torch.allclose(penalty, 4 * 1.5**2 * squares)
+    penalty.backward()
+    assert torch.allclose(weight.grad, 8 * 1.5 * squares)
+
+
+def test_path_length_of_a_linear_generator_and_its_gradient() -> None:
+    rows, dim, size = 2, 3, 4
+    matrix = torch.randn((dim, 3 * size * size), generator=_rng(1))
+    gain = nn.Parameter(torch.tensor(2.0))
+    w = torch.randn((5, rows, dim), generator=_rng(2)).requires_grad_()
+    images = (gain * (w.sum(1) @ matrix)).view(5, 3, size, size)
+    penalty, mean = path_length_penalty(images, w, torch.tensor(0.0), rng=_rng(3), decay=0.25)
+    y = torch.randn((5, 3, size, size), generator=_rng(3)) / size
+    lengths = 2.0 * (y.flatten(1) @ matrix.T).norm(dim=1)  # both rows have the same gradient, so the row mean is it
+    assert torch.allclose(mean, 0.25 * lengths.mean())
+    assert torch.allclose(penalty, (lengths - mean).square().mean(), rtol=1e-4)
+    assert not mean.requires_grad
+    penalty.backward()
+    expected = (2 * (lengths - mean) * lengths / 2.0).mean()
+    assert torch.allclose(gain.grad, expected, rtol=1e-4)
+
+
+class _Identity(nn.Module):
+    rows = 6
+
+    def mapping(self, z: torch.Tensor) -> torch.Tensor:
+        return z
+
+
+def test_mixing_takes_the_first_rows_from_one_w_and_the_rest_from_another() -> None:
+    device = torch.device("cpu")
+    w = sample_w(_Identity(), 64, 4, mixing=1.0, rng=_rng(), device=device)
+    changes = (w[:, 1:] != w[:, :-1]).all(-1).sum(1)
+    assert w.shape == (64, 6, 4)
+    assert (changes == 1).all()
+    unmixed = sample_w(_Identity(), 8, 4, mixing=0.0, rng=_rng(), device=device)
+    assert torch.equal(unmixed, unmixed[:, :1].expand_as(unmixed))
+    some = sample_w(_Identity(), 64, 4, mixing=0.5, rng=_rng(), device=device)
+    assert 0 < (some[:, 0] != some[:, -1]).any(-1).sum() < 64
+
+
+def test_ema_half_life_and_ramp() -> None:
+    module = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(module.weight)
+    ema = Ema(module, half_life=100, ramp=0.05)
+    nn.init.ones_(module.weight)
+    ema.update(module, images_seen=100_000, batch=100)
+    assert ema.module.weight.item() == pytest.approx(0.5)
+    assert ema.decay(images_seen=200, batch=10) == pytest.approx(0.5)  # half-life 10 = 5% of 200
+    assert ema.decay(images_seen=0, batch=10) == 0.0
+
+
+def test_ema_averages_floating_buffers_copies_counters_and_leaves_the_source_alone() -> None:
+    module = nn.BatchNorm1d(2)
+    ema = Ema(module, half_life=10, ramp=1.0)
+    module.train()(torch.randn((8, 2), generator=_rng()) + 3)
+    ema.update(module, images_seen=10, batch=10)
+    assert torch.allclose(ema.module.running_mean, module.running_mean / 2)
+    assert ema.module.num_batches_tracked == 1
+    assert not ema.module.training
+    assert module.weight.requires_grad
+    assert not ema.module.weight.requires_grad
