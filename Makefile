@@ -1,0 +1,36 @@
+# What people do here. `make demo` and `make test` start from a fresh machine: they make .venv and install first.
+PYTHON ?= python3
+BIN := .venv/bin
+RUN ?= runs/demo
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format clean
+
+help:  ## list what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+
+setup: .venv/.installed  ## make .venv and install everything into it
+
+.venv/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make setup PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: setup  ## train a small world from the bundled clip, evaluate it, write a film (about a quarter of an hour)
+	$(BIN)/python -m app.demo --run $(RUN)
+
+test: setup  ## run every test
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+lint: setup  ## lint and format check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: setup  ## put the code into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove the environment and the demo's run
+	rm -rf .venv $(RUN)
