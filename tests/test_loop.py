@@ -1,0 +1,179 @@
+"""The loop: resumed equals uninterrupted, signals save, the guard goes back once, rows stand once."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import loop_fakes
+import numpy as np
+import pytest
+from loop_fakes import STAGES, JaxStage, TorchStage
+
+from train.checkpoint import complete
+from train.clock import Clock
+from train.errors import UserError
+from train.loop import train_stage
+from train.record import keep_rows
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def assert_equal_bits(one: Any, other: Any) -> None:
+    for stem, tensors in one.result().items():
+        for name, value in tensors.items():
+            np.testing.assert_array_equal(value, other.result()[stem][name], err_msg=f"{stem}/{name}")
+
+
+def start(kind: str, folder: Path, hold: int) -> subprocess.Popen[str]:
+    """A process that trains a fake stage, returned as it makes step `hold`."""
+    command = [sys.executable, loop_fakes.__file__, kind, str(folder), str(hold)]
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    lines = iter(process.stdout.readline, "")
+    assert "holding\n" in lines
+    return process
+
+
+@pytest.mark.parametrize("kind", ["torch", "jax"])
+def test_a_killed_run_ends_in_the_same_bits(kind: str, tmp_path: Path) -> None:
+    process = start(kind, tmp_path / "killed", hold=12)
+    process.kill()
+    process.communicate()
+    resumed, straight = STAGES[kind](), STAGES[kind]()
+    outcome = train_stage(resumed, tmp_path / "killed", log=None)
+    assert 6 <= outcome.resumed_at <= 12
+    assert outcome.steps == 30
+    train_stage(straight, tmp_path / "straight", log=None)
+    assert_equal_bits(resumed, straight)
+    steps = [row["step"] for row in rows(tmp_path / "killed")]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == 30
+
+
+def test_sigterm_saves_and_ends_the_process(tmp_path: Path) -> None:
+    process = start("torch", tmp_path, hold=12)
+    process.send_signal(signal.SIGTERM)
+    text = process.communicate(timeout=60)[0]
+    assert "state saved" in text
+    assert "KeyboardInterrupt" in text
+    assert complete(tmp_path / "checkpoints")[-1].name == "00000013"
+    assert [row["step"] for row in rows(tmp_path)][-1] == 13
+
+
+def test_ctrl_c_saves_the_step_it_came_in(tmp_path: Path) -> None:
+    class Interrupted(TorchStage):
+        def advance(self, step: int, progress: float, lr_scale: float) -> dict[str, Any]:
+            if step == 12:
+                os.kill(os.getpid(), signal.SIGINT)
+            return super().advance(step, progress, lr_scale)
+
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train_stage(Interrupted(), tmp_path / "a", log=None)
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert complete(tmp_path / "a" / "checkpoints")[-1].name == "00000013"
+    resumed, straight = TorchStage(), TorchStage()
+    assert train_stage(resumed, tmp_path / "a", log=None).resumed_at == 13
+    train_stage(straight, tmp_path / "b", log=None)
+    assert_equal_bits(resumed, straight)
+
+
+def test_the_guard_goes_back_and_halves_the_rate(tmp_path: Path) -> None:
+    stage, lines = TorchStage(bad_steps=(20,)), []
+    outcome = train_stage(stage, tmp_path, log=lines.append)
+    assert outcome.rewinds == 1
+    assert any("back to step 0" in line and "x 0.5" in line for line in lines)
+    scales = {scale for _, scale in stage.seen[:21]}
+    assert scales == {1.0}
+    assert stage.seen[22] == (0, 0.5)  # call 21 was under way when the loss of call 20 was read
+    assert np.isfinite(stage.result()["line"]["weight"]).all()
+    steps = [row["step"] for row in rows(tmp_path)]
+    assert steps == list(range(1, 31))
+    assert {row["lr_scale"] for row in rows(tmp_path)} == {0.5}
+
+
+def test_the_halved_rate_survives_a_restart(tmp_path: Path) -> None:
+    train_stage(TorchStage(20, bad_steps=(5,)), tmp_path, log=None)
+    longer = TorchStage(30)
+    train_stage(longer, tmp_path, log=None)
+    assert longer.seen[0] == (20, 0.5)
+
+
+def test_the_second_divergence_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="stage fake: the loss is not finite near step 21, and again"):
+        train_stage(TorchStage(bad_steps=(20, 20)), tmp_path, log=None)
+
+
+def test_a_state_that_is_not_finite_is_never_saved(tmp_path: Path) -> None:
+    class Poisoned(TorchStage):
+        def advance(self, step: int, progress: float, lr_scale: float) -> dict[str, Any]:
+            metrics = super().advance(step, progress, lr_scale)
+            if step == 29 and lr_scale == 1.0:
+                self.average[1] = float("inf")
+            return metrics
+
+    stage, lines = Poisoned(), []
+    assert train_stage(stage, tmp_path, log=lines.append).rewinds == 1
+    assert any("/average" in line for line in lines)
+    assert np.isfinite(stage.result()["line"]["average"]).all()
+
+
+def test_previews_events_and_alarms(tmp_path: Path) -> None:
+    outcome = train_stage(TorchStage(2), tmp_path / "fake", log=None)
+    assert outcome.alarms == ["the weight is small"]
+    assert (tmp_path / "previews" / "fake_grid.png").is_file()
+    assert list((tmp_path / "fake" / "tensorboard").iterdir())
+
+
+def test_logging_switched_off(tmp_path: Path) -> None:
+    stage, loud = TorchStage(bad_steps=(7,)), TorchStage(bad_steps=(7,))
+    train_stage(stage, tmp_path / "quiet", log=None, record=False)
+    train_stage(loud, tmp_path / "loud", log=None)
+    assert_equal_bits(stage, loud)
+    assert {path.name for path in (tmp_path / "quiet").iterdir()} == {"checkpoints"}
+
+
+def test_a_time_budget_ends_the_stage_and_drives_progress(tmp_path: Path) -> None:
+    moment = [0.0]
+
+    shares: list[float] = []
+
+    class Slow(TorchStage):
+        def advance(self, step: int, progress: float, lr_scale: float) -> dict[str, Any]:
+            moment[0] += 1.0
+            shares.append(progress)
+            return super().advance(step, progress, lr_scale)
+
+    outcome = train_stage(Slow(1000), tmp_path, budget_seconds=10, log=None, now=lambda: moment[0])
+    assert (outcome.steps, outcome.ended_by, outcome.seconds) == (10, "time", 10.0)
+    assert shares == [i / 10 for i in range(10)]
+    outcome = train_stage(Slow(1000), tmp_path, budget_seconds=16, log=None, now=lambda: moment[0])
+    assert (outcome.steps, outcome.resumed_at) == (16, 10)
+
+
+def test_even_without_time_one_call_is_made(tmp_path: Path) -> None:
+    assert train_stage(TorchStage(), tmp_path, budget_seconds=0.0, log=None).steps == 1
+
+
+def test_without_a_budget_progress_is_a_function_of_the_step() -> None:
+    clock = Clock(200, None, spent=1e6)
+    assert [clock.progress(step) for step in (0, 50, 200, 300)] == [0.0, 0.25, 1.0, 1.0]
+
+
+def test_a_torn_last_row_is_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}\n{"step": 5}\n{"st')
+    keep_rows(path, 4)
+    assert path.read_text() == '{"step": 1}\n{"step": 2}\n'
+
+
+def test_jax_metrics_of_several_steps_are_averaged(tmp_path: Path) -> None:
+    stage = JaxStage(5)
+    assert train_stage(stage, tmp_path, log=None).steps == 6
+    assert [row["step"] for row in rows(tmp_path)] == [2, 4, 6]
