@@ -1,0 +1,18 @@
+"""The one place where frames (uint8, channels last) and images (float, channels first, [-1, 1]) are converted."""
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+
+def to_float(frames_BHWC: UInt8[Tensor, "*B H W C"]) -> Float[Tensor, "*B C H W"]:
+    """float32 images in [-1, 1] of uint8 frames, with any leading dimensions. The result is a channels-last tensor."""
+    if frames_BHWC.dtype != torch.uint8:
+        raise ValueError(f"Frames are uint8, not {frames_BHWC.dtype}: images in [-1, 1] need no conversion.")
+    return frames_BHWC.movedim(-1, -3).float() * (2 / 255) - 1
+
+
+def to_uint8(images_BCHW: Float[Tensor, "*B C H W"]) -> UInt8[Tensor, "*B H W C"]:
+    """uint8 frames of images: [-1, 1] is rounded to 0..255, values outside are clamped. Inverse of `to_float`."""
+    levels = ((images_BCHW + 1) * 127.5).round().clamp(0, 255)
+    return levels.to(torch.uint8).movedim(-3, -1).contiguous()

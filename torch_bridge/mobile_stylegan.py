@@ -1,0 +1,213 @@
+"""MobileStyleGAN student (Belousov 2021, arXiv 2104.04767): w -> frame with a tenth of StyleGAN2's arithmetic.
+
+A dense convolution at 4 px, then blocks of: inverse Haar transform (doubles the resolution, quarters the channels) and
+two depthwise-separable convolutions. Every level has a head of 12 wavelet bands; the image is the inverse transform of
+the last head, the others exist for training. Rows of W+: 0 and 1 for the 4 px level and its head, then 3i+1 for the
+upsampling and first convolution of block i, 3i+2 for the second, 3i+3 for the head; the last row is never read.
+The state_dict has the names and shapes of the published checkpoints.
+"""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from torch_bridge.channels import check_size
+from torch_bridge.mobile_layers import FoldedConv, StyledConv, WaveletHead, WaveletUpsample
+from torch_bridge.stylegan2 import ConstantInput, GeneratorConfig, split_rows
+from torch_bridge.wavelet import haar_idwt
+
+
+@dataclass(frozen=True)
+class StudentConfig:
+    """`channels[i]` is the width at 4 * 2^i px; the last level is at size/2, and the last doubling needs no layer."""
+
+    size: int = 256
+    style_dim: int = 512
+    channels: tuple[int, ...] = (512, 512, 512, 512, 256, 128)
+
+    def __post_init__(self) -> None:
+        check_size(self.size)
+        if 4 * 2 ** len(self.channels) != self.size:
+            levels = self.size.bit_length() - 3
+            wanted = f"{levels} widths (4 to {self.size // 2} px)"
+            raise ValueError(f"A student of {self.size} px has {wanted}, and {self.channels} are given.")
+        if len(self.channels) < 2:
+            raise ValueError(f"The smallest student makes images of 16 px, not {self.size}.")
+        if any(width % 4 for width in self.channels[:-1]):
+            raise ValueError(f"All widths but the last must be multiples of 4 (wavelet bands), not {self.channels}.")
+
+    @classmethod
+    def from_generator(cls, config: GeneratorConfig) -> Self:
+        """The student of the published recipe: the teacher's widths without the one at full resolution."""
+        return cls(config.size, config.style_dim, tuple(config.widths.values())[:-1])
+
+    @property
+    def rows(self) -> int:
+        """Rows of a W+ latent: three for each block and two."""
+        return 3 * len(self.channels) - 1
+
+
+class MobileBlock(nn.Module):
+    """Upsampling and two separable convolutions; `to_img` is the head, which in play only the last block has."""
+
+    def __init__(self, in_channels: int, out_channels: int, style_dim: int, conv: type[nn.Module], *, head: bool):
+        super().__init__()
+        self.up = WaveletUpsample(in_channels, style_dim)
+        self.conv1 = conv(in_channels // 4, out_channels, style_dim, depthwise=True)
+        self.conv2 = conv(out_channels, out_channels, style_dim, depthwise=True)
+        self.to_img = WaveletHead(out_channels, style_dim) if head else None
+
+    def forward(
+        self, x: Tensor, w1_BD: Tensor, w2_BD: Tensor, noise: Sequence[Tensor | None]
+    ) -> Float[Tensor, "B O 2H 2W"]:
+        x = self.conv1(self.up(x, w1_BD, self.conv1.style(w1_BD)), noise[0])
+        return self.conv2(x * self.conv2.style(w2_BD), noise[1])
+
+
+class _Synthesis(nn.Module):
+    """What the student and its form for play share: the pass through the levels."""
+
+    config: StudentConfig
+    input: ConstantInput
+    conv1: nn.Module
+    layers: nn.ModuleList
+
+    @property
+    def rows(self) -> int:
+        """Rows of a W+ latent."""
+        return self.config.rows
+
+    @property
+    def noise_shapes(self) -> list[tuple[int, int, int, int]]:
+        """(1, 1, 4, 4), then (2, 1, r, r) for each block: one noise image for each of its convolutions."""
+        return [(1, 1, 4, 4)] + [(2, 1, 8 * 2**i, 8 * 2**i) for i in range(len(self.layers))]
+
+    def _levels(self, rows: list[Tensor], noise: Sequence[Sequence[Tensor | None]]) -> list[Tensor]:
+        x = self.input(rows[0].shape[0])
+        levels = [self.conv1(x * self.conv1.style(rows[0]), noise[0][0])]
+        for i, block in enumerate(self.layers):
+            levels.append(block(levels[-1], rows[3 * i + 1], rows[3 * i + 2], noise[i + 1]))
+        return levels
+
+    def _noise_pairs(self, noise: Sequence[Tensor] | None) -> Sequence[Sequence[Tensor | None]]:
+        if noise is None:
+            return [(None, None)] * len(self.noise_shapes)
+        if len(noise) != len(self.noise_shapes):
+            raise ValueError(f"{len(noise)} noise tensors were given, the student takes {self.noise_shapes}.")
+        return noise
+
+
+class Student(_Synthesis):
+    """MobileStyleGAN for training. Called with `w` (B, D) or (B, rows, D) it returns images (B, 3, size, size).
+
+    `noise` is None (no noise) or a list of tensors of `noise_shapes`, shared by the batch; (2, B, 1, r, r) gives each
+    sample its own. New weights preserve the signal's variance, unlike the published initialisation.
+    """
+
+    def __init__(self, config: StudentConfig) -> None:
+        super().__init__()
+        self.config = config
+        dim, widths = config.style_dim, config.channels
+        self.input = ConstantInput(widths[0])
+        self.conv1 = StyledConv(widths[0], widths[0], dim, depthwise=False)
+        self.to_img1 = WaveletHead(widths[0], dim)
+        self.layers = nn.ModuleList(
+            MobileBlock(a, b, dim, StyledConv, head=True) for a, b in itertools.pairwise(widths)
+        )
+
+    def wavelet_heads(self, w: Tensor, noise: Sequence[Tensor] | None = None) -> list[Float[Tensor, "B 12 R R"]]:
+        """Wavelet bands of the image at every level: 4, 8, ..., size/2 px. Each is an image of twice that size."""
+        rows = split_rows(w, self.rows)
+        levels = self._levels(rows, self._noise_pairs(noise))
+        heads = [self.to_img1, *(block.to_img for block in self.layers)]
+        return [head(x, rows[3 * i] if i else rows[1]) for i, (head, x) in enumerate(zip(heads, levels, strict=True))]
+
+    def images(
+        self, w: Tensor, noise: Sequence[Tensor] | None = None
+    ) -> tuple[Float[Tensor, "B 3 H W"], list[Float[Tensor, "B 12 R R"]]]:
+        """The image and the bands of all levels from one pass, for training."""
+        heads = self.wavelet_heads(w, noise)
+        return haar_idwt(heads[-1]), heads
+
+    def forward(self, w: Tensor, noise: Sequence[Tensor] | None = None) -> Float[Tensor, "B 3 H W"]:
+        rows = split_rows(w, self.rows)
+        last = self._levels(rows, self._noise_pairs(noise))[-1]
+        return haar_idwt(self.layers[-1].to_img(last, rows[-2]))
+
+    def for_play(self, noise: Sequence[Tensor] | None = None) -> "PlayDecoder":
+        """The same function for inference, with `noise` fixed: demodulation folded, training heads dropped."""
+        play = PlayDecoder(self.config, fixed_noise=noise is not None)
+        play.to(self.input.input.device)
+        play.fold(self, noise)
+        return play
+
+
+class PlayDecoder(_Synthesis):
+    """The student for play: `decoder(w) -> image_BCHW`; built by `Student.for_play` or from a config and a state_dict.
+
+    With `fixed_noise` the noise images are buffers that hold the noise times its learned strength.
+    """
+
+    def __init__(self, config: StudentConfig, *, fixed_noise: bool = False) -> None:
+        super().__init__()
+        self.config = config
+        dim, widths = config.style_dim, config.channels
+        self.input = ConstantInput(widths[0])
+        self.conv1 = FoldedConv(widths[0], widths[0], dim, depthwise=False)
+        self.layers = nn.ModuleList(
+            MobileBlock(a, b, dim, FoldedConv, head=False) for a, b in itertools.pairwise(widths)
+        )
+        self.head = WaveletHead(widths[-1], dim)
+        self.fixed_noise = fixed_noise
+        if fixed_noise:
+            for i, shape in enumerate(self.noise_shapes):
+                self.register_buffer(f"noise_{i}", torch.zeros(shape))
+        self.requires_grad_(False)
+
+    @torch.no_grad()
+    def fold(self, student: Student, noise: Sequence[Tensor] | None) -> None:
+        """Take over the function of `student` with the given noise."""
+        self.input.load_state_dict(student.input.state_dict())
+        self.conv1.fold(student.conv1)
+        for block, trained in zip(self.layers, student.layers, strict=True):
+            block.up.load_state_dict(trained.up.state_dict())
+            block.conv1.fold(trained.conv1)
+            block.conv2.fold(trained.conv2)
+        self.head.load_state_dict(student.layers[-1].to_img.state_dict())
+        if noise is None:
+            return
+        convs = [(student.conv1,), *((block.conv1, block.conv2) for block in student.layers)]
+        for i, (level, images) in enumerate(zip(convs, student._noise_pairs(noise), strict=True)):
+            scaled = [conv.noise.weight * image for conv, image in zip(level, images, strict=True)]
+            getattr(self, f"noise_{i}").copy_(torch.stack(scaled))
+
+    def forward(self, w: Tensor) -> Float[Tensor, "B 3 H W"]:
+        rows = split_rows(w, self.rows)
+        noise = [getattr(self, f"noise_{i}") for i in range(len(self.noise_shapes))] if self.fixed_noise else None
+        return haar_idwt(self.head(self._levels(rows, self._noise_pairs(noise))[-1], rows[-2]))
+
+
+def rows_from_teacher(w_BLD: Float[Tensor, "B L D"]) -> Float[Tensor, "B L2 D"]:
+    """Student rows (3 * blocks + 2) of a StyleGAN2 W+ latent (2 * blocks + 4 rows) for the same image size.
+
+    The generator's RGB head and the next level's first convolution share a row, in the student they do not.
+    """
+    blocks = w_BLD.shape[1] // 2 - 2
+    if w_BLD.shape[1] % 2 or blocks < 1:
+        raise ValueError(f"A StyleGAN2 latent has an even number of at least 6 rows, not {w_BLD.shape[1]}.")
+    index = [0] + [2 * (row // 3) + 1 + row % 3 for row in range(3 * blocks + 1)]
+    return w_BLD[:, index]
+
+
+def noise_from_teacher(noises: Sequence[Tensor]) -> list[Tensor]:
+    """Student noise, level by level, of a generator's noise images, so that both draw with the same randomness.
+
+    The images at full resolution are left out: the student has no layer there.
+    """
+    pairs = [torch.stack(list(pair)) for pair in zip(noises[1:-2:2], noises[2:-2:2], strict=True)]
+    return [noises[0][None], *pairs] if noises[0].shape[0] > 1 else [noises[0], *(pair[:, 0] for pair in pairs)]
