@@ -13,6 +13,15 @@ KEYS_A_ROW = 8
 
 _PAPER, _CELL, _DIM, _INK = (16, 18, 23), (38, 42, 52), (126, 134, 150), (236, 239, 244)
 _LIT, _ON_LIT = (255, 176, 60), (28, 18, 2)
+# The default font has no arrows, so they are drawn: corners of a triangle, in units of `_ARROW` pixels.
+_ARROW = 5
+_ARROWS = {
+    "ArrowLeft": ((-1, 0), (0.7, -1), (0.7, 1)),
+    "ArrowRight": ((1, 0), (-0.7, -1), (-0.7, 1)),
+    "ArrowUp": ((0, -1), (-1, 0.7), (1, 0.7)),
+    "ArrowDown": ((0, 1), (-1, -0.7), (1, -0.7)),
+}
+_CAPS = {" ": "SP", "Enter": "RET", "Shift": "SH", "Control": "CT", "Tab": "TAB", "Escape": "ESC"}
 _MARGIN, _GAP, _LINE, _KEY = 10, 4, 22, 24  # pixels
 
 
@@ -65,13 +74,17 @@ class Overlay:
         left, above = round(_MARGIN + column * pitch), top + row * (_KEY + _GAP)
         right = round(_MARGIN + (column + 1) * pitch) - _GAP
         pen.rounded_rectangle((left, above, right - 1, above + _KEY - 1), 5, _LIT if lit else _CELL)
-        label = _shorten(pen, _symbol(code.key), self._small, right - left - 2)
-        pen.text(((left + right) / 2, above + _KEY / 2), label, _ON_LIT if lit else _DIM, self._small, anchor="mm")
+        x, y, ink = (left + right) / 2, above + _KEY / 2, _ON_LIT if lit else _DIM
+        if code.key in _ARROWS:
+            pen.polygon([(x + dx * _ARROW, y + dy * _ARROW) for dx, dy in _ARROWS[code.key]], ink)
+        else:
+            label = _shorten(pen, _symbol(code.key), self._small, right - left - 2)
+            pen.text((x, y), label, ink, self._small, anchor="mm")
 
 
 def _symbol(key: str) -> str:
-    """A key's cap as people write it: `ArrowLeft` is Left, `w` is W."""
-    return "Space" if key == " " else key.removeprefix("Arrow") if len(key) > 1 else key.upper()
+    """A key's cap as people write it, short enough for the panel."""
+    return _CAPS.get(key, key.upper() if len(key) == 1 else key)
 
 
 def _shorten(pen: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
