@@ -1,0 +1,87 @@
+"""Causal attention with a sliding window counted in frames, grouped KV heads and rotary places.
+
+A frame is one token or several (its w, then its action). A token sees the tokens before it and itself, as far back as
+the first token of the frame `window - 1` frames ago.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int
+
+from genie_jax.nn import RMSNorm, linear, rotate
+
+
+def window_mask(
+    query_N: Int[Array, " N"], key_S: Int[Array, " S"], *, tokens_per_frame: int, window: int
+) -> Bool[Array, "N S"]:
+    """True where the query token at place `query_N` sees the key token at place `key_S` (places count tokens)."""
+    query, key = query_N[:, None], key_S[None, :]
+    return (key <= query) & (query // tokens_per_frame - key // tokens_per_frame < window)
+
+
+class Attention(nnx.Module):
+    """Multi-head attention without biases, scale head_dim^-0.5, softmax in float32.
+
+    Query head j uses KV head j % kv_heads (the interleaved order of x-transformers, not the usual j // group).
+
+    Args:
+        width: M of input and output.
+        heads, kv_heads: `kv_heads` divides `heads`.
+        head_dim: E, independent of width / heads.
+        rotary_dims: rotated channels of each head, even, 0 for none.
+        qk_rmsnorm: RMSNorm of queries and keys with a gain a head, before the rotation.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        heads: int,
+        kv_heads: int,
+        head_dim: int,
+        rotary_dims: int,
+        qk_rmsnorm: bool,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+    ) -> None:
+        self.heads, self.kv_heads, self.head_dim, self.rotary_dims = heads, kv_heads, head_dim, rotary_dims
+        self.to_q = linear(width, heads * head_dim, dtype=dtype, rngs=rngs)
+        self.to_k = linear(width, kv_heads * head_dim, dtype=dtype, rngs=rngs)
+        self.to_v = linear(width, kv_heads * head_dim, dtype=dtype, rngs=rngs)
+        self.to_out = linear(heads * head_dim, width, dtype=dtype, rngs=rngs)
+        self.q_norm = RMSNorm((heads, head_dim)) if qk_rmsnorm else None
+        self.k_norm = RMSNorm((kv_heads, head_dim)) if qk_rmsnorm else None
+
+    def project(
+        self, x_BNM: Float[Array, "B N M"]
+    ) -> tuple[Float[Array, "B N H E"], Float[Array, "B N G E"], Float[Array, "B N G E"]]:
+        """Queries, keys and values of tokens, not yet rotated: this is what a cache holds."""
+        B, N, _ = x_BNM.shape
+        query = self.to_q(x_BNM).reshape(B, N, self.heads, self.head_dim)
+        key = self.to_k(x_BNM).reshape(B, N, self.kv_heads, self.head_dim)
+        value = self.to_v(x_BNM).reshape(B, N, self.kv_heads, self.head_dim)
+        if self.q_norm is not None and self.k_norm is not None:
+            query, key = self.q_norm(query), self.k_norm(key)
+        return query, key, value
+
+    def attend(
+        self,
+        query: Float[Array, "B N H E"],
+        key: Float[Array, "B S G E"],
+        value: Float[Array, "B S G E"],
+        *,
+        query_N: Int[Array, " N"],
+        key_S: Int[Array, " S"],
+        mask_NS: Bool[Array, "N S"],
+    ) -> Float[Array, "B N M"]:
+        """Rotate queries and keys to their places, attend where `mask_NS` is True, project out."""
+        B, N = query.shape[:2]
+        if self.rotary_dims:
+            query, key = rotate(query, query_N, self.rotary_dims), rotate(key, key_S, self.rotary_dims)
+        query = query.reshape(B, N, self.heads // self.kv_heads, self.kv_heads, self.head_dim)
+        logits = jnp.einsum("BNRGE,BSGE->BGRNS", query, key, preferred_element_type=jnp.float32)
+        logits = jnp.where(mask_NS, logits * self.head_dim**-0.5, jnp.finfo(jnp.float32).min)
+        weight = jax.nn.softmax(logits, axis=-1).astype(value.dtype)
+        mixed = jnp.einsum("BGRNS,BSGE->BNRGE", weight, value)
+        return self.to_out(mixed.reshape(B, N, self.heads * self.head_dim))

@@ -1,0 +1,153 @@
+"""Training loss of the dynamics: teacher-forced over a long clip, plus through steps that the model generated itself.
+
+Teacher-forced: every frame of the clip predicts the next one, from a context with Gaussian noise whose level is
+embedded (arXiv:2408.14837, section 3.2). Self-generated: from `unroll_starts` frames of the clip, the model's own
+prediction is fed back `unroll` times with the true codes, and every result is compared with the truth; the keys and
+values of the first pass, cut at the start, are the cache, so that `unroll` more steps cost `unroll * unroll_starts`
+tokens a clip rather than whole passes, and training runs the very `step` that play runs.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from genie_jax.ring_cache import Cache, cache_at
+
+
+class Unrollable(Protocol):
+    """What the loss asks of a model: see `DynamicsModel`. `config` has `window` and `context_noise`."""
+
+    config: Any
+
+    def apply_with_keys(
+        self, params: dict, w_BTLD: Array, codes_BT: Array, *, noise_level_BT: Array | None = None
+    ) -> tuple[Array, Array, Array]: ...
+
+    def step(
+        self, params: dict, cache: Cache, w_BLD: Array, codes_B: Array, *, noise_level_B: Array | None = None
+    ) -> tuple[Cache, Array]: ...
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Options of the loss.
+
+    Attributes:
+        kind: "mse", or "huber": quadratic up to `huber_delta`, linear beyond.
+        huber_delta: in standard deviations of w.
+        noise_scope: the level is drawn for each "clip" or, independently, for each "frame".
+        unroll: self-generated steps, 0 .. 8.
+        unroll_starts: frames of each clip that a self-generated stretch starts from (drawn anew each step).
+        unroll_weight: of the self-generated part, relative to the teacher-forced part.
+    """
+
+    kind: Literal["mse", "huber"] = "huber"
+    huber_delta: float = 1.0
+    noise_scope: Literal["clip", "frame"] = "clip"
+    unroll: int = 4
+    unroll_starts: int = 4
+    unroll_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.unroll <= 8:
+            raise ValueError(f"unroll {self.unroll} is outside 0 .. 8: choose a number of self-generated steps in it.")
+        if self.unroll_starts < 1:
+            raise ValueError(f"unroll_starts {self.unroll_starts} is below 1; to switch the part off set unroll to 0.")
+
+
+def penalty(config: LossConfig, error: Float[Array, "*batch L D"], weight_LD: Array | None) -> Float[Array, ""]:
+    """Mean over all numbers of error^2 (or Huber's function, scaled to equal error^2 below its delta)."""
+    size = jnp.abs(error)
+    delta = config.huber_delta
+    cost = size**2 if config.kind == "mse" else jnp.where(size <= delta, size**2, delta * (2 * size - delta))
+    return jnp.mean(cost if weight_LD is None else cost * weight_LD)
+
+
+def noise_context(
+    config: LossConfig, largest: float, w_BTLD: Float[Array, "B T L D"], key: Array
+) -> tuple[Float[Array, "B T L D"], Float[Array, "B T"] | None]:
+    """Context with Gaussian noise and its level, uniform in [0, `largest`); None where noise is off."""
+    if not largest:
+        return w_BTLD, None
+    level_key, noise_key = jax.random.split(key)
+    B, T = w_BTLD.shape[:2]
+    drawn = jax.random.uniform(level_key, (B, T if config.noise_scope == "frame" else 1), maxval=largest)
+    level_BT = jnp.broadcast_to(drawn, (B, T))
+    noise = jax.random.normal(noise_key, w_BTLD.shape)
+    return w_BTLD + level_BT[..., None, None] * noise, level_BT
+
+
+def clip_loss(
+    model: Unrollable,
+    config: LossConfig,
+    params: dict,
+    w_BTLD: Float[Array, "B T L D"],
+    codes_BTm1: Array,
+    *,
+    key: Array,
+    weight_LD: Array | None,
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    """Loss and metrics of a batch of clips; see `DynamicsModel.loss`."""
+    T, k = w_BTLD.shape[1], config.unroll
+    if k + 2 > T:
+        raise ValueError(f"clips of {T} frames are too short for {k} self-generated steps: give at least {k + 2}.")
+    noise_key, start_key = jax.random.split(key)
+    context, level = noise_context(config, model.config.context_noise, w_BTLD[:, :-1], noise_key)
+    predicted, keys, values = model.apply_with_keys(params, context, codes_BTm1, noise_level_BT=level)
+    error = predicted - w_BTLD[:, 1:]
+    loss = penalty(config, error, weight_LD)
+    metrics = {
+        "mse": jnp.mean(error**2),
+        "copy_mse": jnp.mean((w_BTLD[:, 1:] - w_BTLD[:, :-1]) ** 2),
+    }
+    if k:
+        starts = jax.random.randint(start_key, (config.unroll_starts,), 0, T - 1 - k)
+        unrolled = self_generated(model, params, predicted, (keys, values), codes_BTm1, starts, k)
+        truth = jax.vmap(lambda s: lax.dynamic_slice_in_dim(w_BTLD, s + 2, k, axis=1))(starts)
+        error = unrolled - truth  # starts, B, k, L, D
+        loss = loss + config.unroll_weight * penalty(config, error, weight_LD)
+        metrics["unroll_mse"] = jnp.mean(error**2)
+    return loss, metrics
+
+
+def self_generated(
+    model: Unrollable,
+    params: dict,
+    predicted_BTLD: Float[Array, "B T L D"],
+    keys_values: tuple[Array, Array],
+    codes_BT: Array,
+    starts_S: Array,
+    count: int,
+) -> Float[Array, "S B k L D"]:
+    """Feed the prediction made at each start back `count` times.
+
+    Args:
+        model, params: see `DynamicsModel`.
+        predicted_BTLD: predictions of the first pass; that of frame s is the first fed back.
+        keys_values: of the first pass, (layers, B, T, P, G, E) each.
+        codes_BT: codes of the clip.
+        starts_S: frame numbers s.
+        count: k.
+
+    Returns:
+        Predictions of frames s+2 .. s+1+k.
+    """
+
+    def from_start(start: Array) -> Array:
+        cache = cache_at(*keys_values, start, model.config.window)
+        first = lax.dynamic_index_in_dim(predicted_BTLD, start, axis=1, keepdims=False)
+        codes_kB = lax.dynamic_slice_in_dim(codes_BT, start + 1, count, axis=1).T
+
+        def body(carry: tuple, codes_B: Array) -> tuple[tuple, Array]:
+            cache, w_BLD = carry
+            # Its own predictions count as clean: that is what play tells the model.
+            cache, w_BLD = model.step(params, cache, w_BLD, codes_B)
+            return (cache, w_BLD), w_BLD
+
+        return jnp.moveaxis(lax.scan(body, (cache, first), codes_kB)[1], 0, 1)
+
+    return jax.vmap(from_start)(starts_S)
