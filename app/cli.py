@@ -1,0 +1,116 @@
+"""The `genie` command: a subcommand a module in `app/commands`, errors in one line, exit codes that say what happened.
+
+Exit 0 on success, 2 on bad input (one line on standard error that names the input, the fault and the remedy), 130 on
+Ctrl-C or SIGTERM. Heavy frameworks are imported by the commands when they run, so that help is there at once.
+"""
+
+import argparse
+import difflib
+import importlib
+import importlib.util
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from types import FrameType, ModuleType
+from typing import NoReturn
+
+from train.errors import UserError
+
+COMMANDS = ("prepare", "train", "play", "rollout", "evaluate", "crosscheck", "inspect", "import", "export", "devices")
+EXAMPLES = """examples:
+  genie train my_video.mp4 --run runs/mine --minutes 60    from a video to a world, in an hour
+  genie train --run runs/mine                              continue where it stopped
+  genie devices                                            what would run where
+"""
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Tells its errors in one line, as every other error is told, and knows the nearest command."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what argparse found as a `UserError`."""
+        raise UserError(self.prog, message.replace("\n", " "), f"see {self.prog} --help")
+
+    def _check_value(self, action: argparse.Action, value: object) -> None:
+        if action.choices is not None and value not in action.choices and isinstance(action.choices, dict):
+            near = difflib.get_close_matches(str(value), list(action.choices), n=1)
+            remedy = f"did you mean {near[0]}?" if near else f"commands: {', '.join(action.choices)}"
+            raise UserError(f"{self.prog} {value}", "there is no such command", remedy)
+        super()._check_value(action, value)
+
+
+def commands() -> dict[str, ModuleType]:
+    """The modules of the commands that this version has, by the name of the command."""
+    modules = {}
+    for name in COMMANDS:
+        path = f"app.commands.{name}" if name != "import" else "app.commands.import_"
+        if importlib.util.find_spec(path) is not None:
+            module = importlib.import_module(path)
+            modules[module.NAME] = module
+    return modules
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    parser = OneLineParser(
+        prog="genie",
+        description="Any video in, a world you can play out.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    groups = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=OneLineParser)
+    for name, module in commands().items():
+        form = argparse.RawDescriptionHelpFormatter
+        below = groups.add_parser(
+            name, help=module.HELP, description=module.__doc__, formatter_class=form, allow_abbrev=False
+        )
+        module.configure(below)
+        below.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        below.set_defaults(run=module.run)
+    return parser
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    del number, frame
+    raise KeyboardInterrupt
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        parser = build_parser()
+        args, rest = parser.parse_known_args(words)
+        if args.command is None:
+            parser.print_help()
+            return 0
+        return _run(args, rest)
+    except UserError as error:
+        if debug:
+            traceback.print_exc()
+        print(f"genie: {error}".replace("\n", " "), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("genie: interrupted", file=sys.stderr)
+        return 130
+    except SystemExit as ending:  # argparse leaves so after --help
+        return int(ending.code or 0)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _run(args: argparse.Namespace, rest: list[str]) -> int:
+    """Run one command. Only one whose parser has the default `overrides` takes options that it does not know."""
+    if hasattr(args, "overrides"):
+        args.overrides = rest
+    elif rest:
+        raise UserError(f"genie {args.command} {rest[0]}", "is no option", f"see genie {args.command} --help")
+    return args.run(args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""One subcommand of `genie` a module: `NAME`, `HELP`, `configure(parser)`, `run(args) -> int`."""
