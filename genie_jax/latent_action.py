@@ -1,0 +1,153 @@
+"""Latent action model: which of a few codes leads from a frame to the next, learned without labels.
+
+Genie (arXiv:2402.15391, section 2.1): an encoder sees both frames and has only a code to tell a decoder, which sees
+the first frame alone, what the second will be. The few bits of the code then hold what the past cannot tell: the
+action. Two forms behind one interface: "warp" on pictures (`genie_jax.warp`), "mlp" on w (`genie_jax.action_mlp`).
+
+Convention: `codes_BTm1[:, t]` leads from frame t to frame t+1.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from genie_jax.action_mlp import ActionMLPConfig, MLPForm
+from genie_jax.clips import Clip
+from genie_jax.code_usage import perplexity
+from genie_jax.nn import Params
+from genie_jax.vq import VectorQuantizer, VQConfig, VQState
+from genie_jax.warp import WarpConfig, WarpForm
+
+
+@dataclass(frozen=True)
+class LatentActionConfig:
+    """An action model.
+
+    Attributes:
+        form: "warp" learns from pictures, "mlp" from w.
+        codes: number of actions.
+        dim: width of a code.
+        decay: share of the codebook's averages that a batch leaves as it was.
+        commitment: weight of the loss that draws vectors to their code.
+        cosine: compare vectors to codes by direction.
+        gradient: how gradients pass the quantiser.
+        dead_code_share: a code used less often than this share of an even use is replaced; 0 replaces none.
+        warp: sizes of the picture form.
+        mlp: sizes of the latent form.
+    """
+
+    form: Literal["warp", "mlp"] = "warp"
+    codes: int = 8
+    dim: int = 32
+    decay: float = 0.97
+    commitment: float = 0.25
+    cosine: bool = False
+    gradient: Literal["ste", "rotation"] = "ste"
+    dead_code_share: float = 0.1
+    warp: WarpConfig = field(default_factory=WarpConfig)
+    mlp: ActionMLPConfig = field(default_factory=ActionMLPConfig)
+
+    def quantizer(self, vectors: int | None = None) -> VectorQuantizer:
+        """The quantiser, with dead-code replacement for training batches of that many vectors."""
+        even = 0.0 if vectors is None else vectors / self.codes
+        return VectorQuantizer(
+            VQConfig(
+                self.codes,
+                self.dim,
+                decay=self.decay,
+                commitment=self.commitment,
+                cosine=self.cosine,
+                gradient=self.gradient,
+                dead_code_threshold=self.dead_code_share * even,
+                # A new code starts with an even share, so that it has time to find its vectors.
+                reset_cluster_size=even,
+            )
+        )
+
+
+@dataclass(frozen=True)
+class LatentActionModel:
+    """Both forms behind one interface, as pure functions of (parameters, codebook)."""
+
+    config: LatentActionConfig
+
+    @property
+    def form(self) -> WarpForm | MLPForm:
+        """The chosen form."""
+        c = self.config
+        return WarpForm(c.warp, c.dim) if c.form == "warp" else MLPForm(c.mlp, c.dim)
+
+    def init(self, key: Array) -> Params:
+        """Fresh parameters, a plain dict with the branches `encoder` and `decoder`."""
+        return self.form.init(key)
+
+    def init_quantizer(self, key: Array) -> VQState:
+        """The codebook before training."""
+        return self.config.quantizer().init(key)
+
+    def loss(
+        self, params: Params, vq_state: VQState, clip: Clip, *, key: Array
+    ) -> tuple[Float[Array, ""], tuple[VQState, dict[str, Float[Array, ""]]]]:
+        """Training loss of a batch of clips, the codebook after it, and metrics.
+
+        Metrics: `prediction` (error relative to "nothing changes", below 1 when the model helps), `commitment`,
+        `perplexity` and `usage` of the batch's codes, and `next_over_current`: distance of the prediction to the next
+        frame over its distance to the current one, which must fall below 1.
+        """
+        before, after = self._pairs(clip)
+        vectors_ND = self.form.encode(params, before, after)
+        quantizer = self.config.quantizer(len(vectors_ND))
+        coded = quantizer(vq_state, vectors_ND, train=True, key=key)
+        predicted = self.form.decode(params, before, coded.quantized)
+        error = self.form.errors(predicted, before, after)
+        counts_K = jnp.bincount(coded.indices, length=self.config.codes).astype(jnp.float32)
+        metrics = {
+            "prediction": error,
+            "commitment": coded.loss,
+            "perplexity": perplexity(counts_K),
+            "usage": jnp.mean(counts_K >= 0.01 * counts_K.sum()) * self.config.codes,
+            "next_over_current": jnp.mean(jnp.abs(predicted - after)) / (jnp.mean(jnp.abs(predicted - before)) + 1e-6),
+        }
+        return error + coded.loss, (coded.state, metrics)
+
+    def infer(self, params: Params, vq_state: VQState, clip: Clip) -> Int[Array, "B Tm1"]:
+        """The code of each pair of consecutive frames; [:, t] leads from frame t to frame t+1.
+
+        Needs the `encoder` branch of the parameters alone.
+        """
+        vectors_ND = self.encode(params, clip)
+        coded = self.config.quantizer()(vq_state, vectors_ND, train=False)
+        return coded.indices
+
+    def encode(self, params: Params, clip: Clip) -> Float[Array, "B Tm1 D"]:
+        """The vector of each pair of consecutive frames before it is quantised."""
+        before, after = self._pairs(clip)
+        vectors_ND = self.form.encode(params, before, after)
+        batch, frames = self._inputs(clip).shape[:2]
+        return vectors_ND.reshape(batch, frames - 1, -1)
+
+    def predict(self, params: Params, vq_state: VQState, clip: Clip, codes_BTm1: Int[Array, "B Tm1"]) -> Array:
+        """The decoder's own next frames (B, T-1, S, S, 3 in about [0, 1]) or next w (B, T-1, L, D).
+
+        Frame t+1 is predicted from frame t of the clip and codes_BTm1[:, t]; the last frame of the clip is not read.
+        """
+        inputs_BT = self._inputs(clip)
+        before = inputs_BT[:, :-1].reshape(-1, *inputs_BT.shape[2:])
+        code_ND = self.config.quantizer().lookup(vq_state, codes_BTm1.reshape(-1))
+        predicted = self.form.decode(params, before, code_ND)
+        shape = inputs_BT.shape[2:] if self.config.form == "warp" else clip.w_BTLD.shape[2:]
+        return predicted.reshape(*codes_BTm1.shape, *shape)
+
+    def _inputs(self, clip: Clip) -> Array:
+        inputs_BT = self.form.inputs(clip)
+        if inputs_BT.shape[1] < 2:
+            raise ValueError("an action leads from one frame to the next: give clips of at least 2 frames")
+        return inputs_BT
+
+    def _pairs(self, clip: Clip) -> tuple[Array, Array]:
+        """All (frame t, frame t+1) of the clips, each flattened to one leading axis."""
+        inputs_BT = self._inputs(clip)
+        shape = inputs_BT.shape[2:]
+        return inputs_BT[:, :-1].reshape(-1, *shape), inputs_BT[:, 1:].reshape(-1, *shape)

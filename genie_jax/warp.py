@@ -1,0 +1,155 @@
+"""Action model on pictures: an encoder that sees two frames, a decoder that warps the first by a code.
+
+Small moving things and camera motion alike are mostly displacement, so the decoder predicts frame t+1 as a learned
+bilinear warp of frame t, blended with painted colour where something appears that was not there. The code conditions
+it at two depths (FiLM, arXiv:1709.07871). The decoder takes frame t and the code alone: nothing of frame t+1 reaches
+it by another way.
+
+`N` pairs of frames, `S` side of the working pictures, `D` width of a code.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from genie_jax.clips import Clip
+from genie_jax.nn import Params, graph_of, split
+from genie_jax.pixels import area_resize, pixel_shuffle, warp
+
+
+@dataclass(frozen=True)
+class WarpConfig:
+    """Sizes and loss of the picture form.
+
+    Attributes:
+        size: side in pixels at which frames are compared; a multiple of 8.
+        encoder_channels: channels of the encoder at 1/2, 1/4 and 1/8 of the size.
+        decoder_channels: the same of the decoder.
+        motion_weight: how much more an average moving pixel counts in the loss than a still one.
+        max_flow: largest displacement in pixels of the working picture.
+    """
+
+    size: int = 48
+    encoder_channels: tuple[int, int, int] = (24, 48, 64)
+    decoder_channels: tuple[int, int, int] = (24, 48, 64)
+    motion_weight: float = 4.0
+    max_flow: float = 12.0
+
+    def __post_init__(self) -> None:
+        if self.size % 8:
+            raise ValueError(f"size {self.size} cannot be halved three times: give a multiple of 8, as 48 or 32")
+
+
+def _down(inputs: int, outputs: int, rngs: nnx.Rngs) -> nnx.Conv:
+    return nnx.Conv(inputs, outputs, (4, 4), strides=2, rngs=rngs)
+
+
+class PairEncoder(nnx.Module):
+    """Two frames and their difference to one vector; the last map is flattened, so that places are kept apart."""
+
+    def __init__(self, config: WarpConfig, dim: int, rngs: nnx.Rngs) -> None:
+        half, quarter, eighth = config.encoder_channels
+        self.half = _down(9, half, rngs)
+        self.quarter = _down(half, quarter, rngs)
+        self.eighth = _down(quarter, eighth, rngs)
+        self.norm = nnx.LayerNorm(eighth, rngs=rngs)
+        self.out = nnx.Linear(eighth * (config.size // 8) ** 2, dim, rngs=rngs)
+
+    def __call__(self, before_NSSC: Float[Array, "N S S 3"], after_NSSC: Float[Array, "N S S 3"]) -> Array:
+        difference = after_NSSC - before_NSSC
+        # Differences are small against colours: scaled up they start at the same size.
+        x = jnp.concatenate([before_NSSC - 0.5, after_NSSC - 0.5, 4 * difference], -1)
+        for layer in (self.half, self.quarter, self.eighth):
+            x = jax.nn.silu(layer(x))
+        return self.out(self.norm(x).reshape(len(x), -1))  # N D
+
+
+class Film(nnx.Module):
+    """Scale and shift of every channel by a code."""
+
+    def __init__(self, dim: int, channels: int, rngs: nnx.Rngs) -> None:
+        self.scale_shift = nnx.Linear(dim, 2 * channels, rngs=rngs)
+
+    def __call__(self, x_NHWC: Float[Array, "N H W C"], code_ND: Float[Array, "N D"]) -> Float[Array, "N H W C"]:
+        scale_NC, shift_NC = jnp.split(self.scale_shift(code_ND), 2, -1)
+        return x_NHWC * (1 + scale_NC[:, None, None]) + shift_NC[:, None, None]
+
+
+class WarpDecoder(nnx.Module):
+    """Frame t and a code to frame t+1."""
+
+    def __init__(self, config: WarpConfig, dim: int, rngs: nnx.Rngs) -> None:
+        half, quarter, eighth = config.decoder_channels
+        self.max_flow = config.max_flow
+        self.half = _down(3, half, rngs)
+        self.quarter = _down(half, quarter, rngs)
+        self.eighth = _down(quarter, eighth, rngs)
+        self.deep_film = Film(dim, eighth, rngs)
+        self.deep = nnx.Conv(eighth, eighth, (3, 3), rngs=rngs)
+        self.to_quarter = nnx.Conv(eighth, 4 * quarter, (1, 1), rngs=rngs)
+        self.quarter_film = Film(dim, quarter, rngs)
+        self.middle = nnx.Conv(quarter, quarter, (3, 3), rngs=rngs)
+        self.to_half = nnx.Conv(quarter, 4 * half, (1, 1), rngs=rngs)
+        # Six outputs a pixel: flow 2, colour 3, blend 1. Small kernels: the first prediction is nearly a copy.
+        small = nnx.initializers.variance_scaling(0.01, "fan_in", "truncated_normal")
+        self.head = nnx.Conv(half, 4 * 6, (3, 3), kernel_init=small, rngs=rngs)
+
+    def __call__(self, before_NSSC: Float[Array, "N S S 3"], code_ND: Float[Array, "N D"]) -> Float[Array, "N S S 3"]:
+        half = jax.nn.silu(self.half(before_NSSC - 0.5))
+        quarter = jax.nn.silu(self.quarter(half))
+        x = jax.nn.silu(self.eighth(quarter))
+        x = x + jax.nn.silu(self.deep(self.deep_film(x, code_ND)))
+        x = quarter + pixel_shuffle(self.to_quarter(x))
+        x = x + jax.nn.silu(self.middle(self.quarter_film(x, code_ND)))
+        x = jax.nn.silu(half + pixel_shuffle(self.to_half(x)))
+        out = pixel_shuffle(self.head(x))  # N S S 6
+        flow = self.max_flow * jnp.tanh(4 * out[..., :2] / self.max_flow)
+        moved = warp(before_NSSC, flow)
+        painted, blend = 0.5 + out[..., 2:5], jax.nn.sigmoid(4 * out[..., 5:] - 2)
+        return moved + blend * (painted - moved)
+
+
+@dataclass(frozen=True)
+class WarpForm:
+    """The picture form of the action model as pure functions of its parameters."""
+
+    config: WarpConfig
+    dim: int
+
+    def init(self, key: Array) -> Params:
+        """Fresh parameters: `encoder` and `decoder`."""
+        encoder_key, decoder_key = jax.random.split(key)
+        return {"encoder": split(self._encoder, encoder_key)[1], "decoder": split(self._decoder, decoder_key)[1]}
+
+    def inputs(self, clip: Clip) -> Float[Array, "B T S S 3"]:
+        """The clip's frames at the working size, in [0, 1]."""
+        if clip.frames_BTHWC is None:
+            raise ValueError("the warp form of the action model reads frames: give Clip.frames_BTHWC")
+        return area_resize(clip.frames_BTHWC, self.config.size)
+
+    def encode(self, params: Params, before_N: Array, after_N: Array) -> Float[Array, "N D"]:
+        """One vector for each pair of frames."""
+        return nnx.merge(graph_of(self._encoder), params["encoder"])(before_N, after_N)
+
+    def decode(self, params: Params, before_N: Array, code_ND: Float[Array, "N D"]) -> Array:
+        """Frame t+1 from frame t and a code, in about [0, 1]."""
+        return nnx.merge(graph_of(self._decoder), params["decoder"])(before_N, code_ND)
+
+    def errors(self, predicted_N: Array, before_N: Array, after_N: Array) -> Array:
+        """Error of the prediction relative to that of "nothing changes", weighed toward what moves: a scalar.
+
+        Relative, so that games in which little moves and games in which all moves give losses of one size.
+        """
+        change = jnp.mean(jnp.abs(after_N - before_N), -1, keepdims=True)
+        weight = 1 + self.config.motion_weight * change / (jnp.mean(change) + 1e-4)
+        wrong = jnp.mean(weight * jnp.abs(predicted_N - after_N))
+        return wrong / (jnp.mean(weight * change) + 1e-4)
+
+    def _encoder(self, rngs: nnx.Rngs) -> PairEncoder:
+        return PairEncoder(self.config, self.dim, rngs)
+
+    def _decoder(self, rngs: nnx.Rngs) -> WarpDecoder:
+        return WarpDecoder(self.config, self.dim, rngs)
