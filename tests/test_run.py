@@ -28,6 +28,7 @@ def test_what_is_done_stays_done_in_the_next_process(tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     run.config = {"seed": 3}
     run.begin("teacher", "f1", "cpu")
+    run.folder("teacher").mkdir()
     (run.folder("teacher") / "kept").touch()
     assert not run.done("teacher", "f1")
     again = Run(run.path)
@@ -47,6 +48,7 @@ def test_another_fingerprint_empties_the_folder(tmp_path: Path) -> None:
     run = Run(tmp_path)
     for name in ("teacher", "student"):
         run.begin(name, "f1")
+        run.folder(name).mkdir()
         (run.folder(name) / "old").touch()
         run.finish(name, 1.0)
     run.begin("teacher", "f2")
@@ -60,6 +62,7 @@ def test_killed_between_marking_and_emptying_nothing_old_is_vouched_for(
 ) -> None:
     run = Run(tmp_path)
     run.begin("teacher", "f1")
+    run.folder("teacher").mkdir()
     run.finish("teacher", 1.0)
 
     def killed(path: Path) -> None:  # noqa: ARG001 - in place of rmtree

@@ -31,6 +31,8 @@ class StageOutcome:
         seconds: time they took over all processes.
         ended_by: "steps" or "time".
         resumed_at: step of the checkpoint that this process started from, None for a fresh start.
+        earlier_seconds: the part of `seconds` that earlier processes spent.
+        earlier_seconds: the part of `seconds` that earlier processes spent.
         rewinds: how often the divergence guard went back.
         metrics: those of the last row.
         alarms: the stage's own warnings.
@@ -40,6 +42,7 @@ class StageOutcome:
     seconds: float
     ended_by: str
     resumed_at: int | None = None
+    earlier_seconds: float = 0.0
     rewinds: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
     alarms: list[str] = field(default_factory=list)
@@ -100,10 +103,11 @@ class _Loop:
 
         meta = restore(self._checkpoints, stage, early)
         self._resumed_at = meta.step if meta else None
+        self._earlier_seconds = meta.seconds if meta else 0.0
         self._step = meta.step if meta else 0
         drop_after(self._checkpoints, self._step)
         self._guard = DivergenceGuard(stage.name, meta.rewinds if meta else 0)
-        self._clock = Clock(stage.pace.steps, budget_seconds, meta.seconds if meta else 0.0, now)
+        self._clock = Clock(stage.pace.steps, budget_seconds, self._earlier_seconds, now)
         self._recorder = Recorder(folder, self._step, stage.pace.steps, record)
         start = self._clock.progress(self._step)
         self._progress = Progress(stage.name, stage.pace.steps, start, self._step, log)
@@ -129,6 +133,7 @@ class _Loop:
             self._clock.elapsed(),
             ended_by,
             self._resumed_at,
+            self._earlier_seconds,
             self._guard.rewinds,
             self._metrics,
             self._stage.health(),

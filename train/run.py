@@ -15,7 +15,7 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -68,6 +68,7 @@ class StageRecord:
         device: where it ran.
         steps: optimiser steps made, 0 for a stage without a loop.
         alarms: its warnings when it ended.
+        identity: what the stages that read it hash: its fingerprint, or a hash of what came out where that is known.
     """
 
     state: Literal["pending", "running", "done"] = "pending"
@@ -76,6 +77,7 @@ class StageRecord:
     device: str = ""
     steps: int = 0
     alarms: list[str] = field(default_factory=list)
+    identity: str = ""
 
 
 class Run:
@@ -165,19 +167,22 @@ class Run:
                 shutil.rmtree(self.folder(name))
             record.fingerprint = wanted
         record.state, record.device = "running", device
-        self.folder(name).mkdir(parents=True, exist_ok=True)
         self.save()
         return record
 
-    def finish(self, name: str, seconds: float, *, steps: int = 0, alarms: list[str] | None = None) -> None:
+    def finish(
+        self, name: str, seconds: float, *, steps: int = 0, alarms: Sequence[str] = (), identity: str = ""
+    ) -> None:
         """Mark a stage as done. Its results must be in place."""
         record = self.stages[name]
-        record.state, record.seconds, record.steps, record.alarms = "done", seconds, steps, alarms or []
+        record.state, record.seconds, record.steps, record.alarms = "done", seconds, steps, list(alarms)
+        record.identity = identity or record.fingerprint
         self.save()
 
 
 def write_result(folder: Path, result: Mapping[str, Mapping[str, np.ndarray]]) -> None:
     """Write a stage's result as `folder/<stem>.safetensors`, each beside its place and renamed."""
+    folder.mkdir(parents=True, exist_ok=True)
     for stem, tensors in result.items():
         place = folder / f"{stem}.safetensors"
         beside = place.with_name(place.name + ".tmp")
