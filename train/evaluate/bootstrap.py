@@ -1,0 +1,52 @@
+"""Means with a 95% bootstrap interval (Efron 1979, percentile method), resampled by group.
+
+Clips that overlap in time are not independent, so whole groups of them are drawn together. Without that the interval
+of a short video would be far too narrow.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+RESAMPLES = 1000
+
+
+class Estimate(NamedTuple):
+    """A mean, the ends of its 95% interval, and the number of values behind it."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+def group_weights(groups: Int[np.ndarray, " n"], seed: int, resamples: int = RESAMPLES) -> Float[np.ndarray, "r n"]:
+    """How often each value takes part in each resample, groups drawn with replacement."""
+    names, member = np.unique(groups, return_inverse=True)
+    rng = np.random.default_rng(seed)
+    counts = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
+    return counts[:, member].astype(np.float64)
+
+
+def mean_estimate(
+    values: Float[np.ndarray, " n"], *, groups: Int[np.ndarray, " n"] | None = None, seed: int = 0
+) -> Estimate:
+    """Mean of `values` with its interval. With a single group the interval is the mean itself."""
+    return ratio_estimate(values, np.ones(len(values)), groups=groups, seed=seed)
+
+
+def ratio_estimate(
+    top: Float[np.ndarray, " n"],
+    bottom: Float[np.ndarray, " n"],
+    *,
+    groups: Int[np.ndarray, " n"] | None = None,
+    seed: int = 0,
+) -> Estimate:
+    """sum(top) / sum(bottom) with its interval; `bottom` must be positive in the sum."""
+    top, bottom = np.asarray(top, np.float64), np.asarray(bottom, np.float64)
+    if top.ndim != 1 or top.shape != bottom.shape or len(top) == 0:
+        raise ValueError(f"an estimate needs two equal rows of numbers, not empty; got {top.shape}, {bottom.shape}")
+    weights = group_weights(np.arange(len(top)) if groups is None else np.asarray(groups), seed)
+    low, high = np.percentile((weights @ top) / np.maximum(weights @ bottom, 1e-12), [2.5, 97.5])
+    return Estimate(float(top.sum() / max(bottom.sum(), 1e-12)), float(low), float(high), len(top))

@@ -1,0 +1,205 @@
+"""The whole evaluation: every measure in turn, then metrics.json, a table and pictures in one folder."""
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from train.errors import UserError
+from train.evaluate.actions import report_agreement, report_codes
+from train.evaluate.budget import report_budget
+from train.evaluate.classifiers import report_code_recovery, report_supervised
+from train.evaluate.clips import choose_clips
+from train.evaluate.context import Context, infer_codes
+from train.evaluate.control import report_control
+from train.evaluate.curve import Line, draw_curves
+from train.evaluate.drift import report_drift
+from train.evaluate.lpips_distance import load_lpips
+from train.evaluate.pictures import film_strips, reconstruction_grid
+from train.evaluate.play import report_play
+from train.evaluate.profile import PROFILES, Log, Profile
+from train.evaluate.reconstruction import Reconstruction, reconstruct, report_reconstruction
+from train.evaluate.results import Results
+from train.evaluate.rollout import Rollouts, report_rollout, roll_out
+from train.evaluate.subject import EvaluatedFrames, EvaluatedWorld
+from train.evaluate.table import format_table
+from train.evaluate.transitions import gather
+from train.evaluate.truth import TrueActions, actions_of_kept, split_at_cuts
+
+_MEAN_FRAMES = 1024
+
+
+def evaluate(
+    world: EvaluatedWorld,
+    store: EvaluatedFrames,
+    *,
+    out: str | Path,
+    actions: TrueActions | None = None,
+    shots: Sequence[tuple[int, int]] | None = None,
+    mean_frame: UInt8[np.ndarray, "H W C"] | None = None,
+    world_path: str | Path | None = None,
+    profile: str | Profile = "normal",
+    clips: int | None = None,
+    seed: int = 0,
+    subject: str = "video",
+    log: Log = print,
+) -> dict:
+    """Measure a world on frames that it has not seen, and write `metrics.json`, `metrics.txt` and pictures.
+
+    Args:
+        store: frames at the world's own size and rate.
+        out: folder for the results, made if it is not there.
+        actions: true actions of the video that the frames come from.
+        shots: spans [start, stop) to evaluate (held-out ones), all shots of the store if None.
+        mean_frame: mean of the training data, the floor; the mean of the evaluated frames if None.
+        world_path: the world's folder, from which a fresh process times play; None times it in this process.
+        profile: "quick", "normal" or "full", see `Profile`.
+        clips: how many clips, in place of the profile's number.
+        subject: what the frames are, in the user's words, for the table and for errors.
+
+    Returns:
+        The tree of docs/metrics.md, as it stands in metrics.json.
+
+    Raises:
+        UserError: no shot is long enough, or the actions do not fit the video.
+    """
+    began = time.perf_counter()
+    profile = PROFILES[profile] if isinstance(profile, str) else profile
+    profile = profile if clips is None else replace(profile, clips=clips)
+    kept_actions = None if actions is None else actions_of_kept(store, actions)
+    spans = [(int(a), int(b)) for a, b in (store.shots if shots is None else shots)]
+    if actions is not None:
+        spans = split_at_cuts(store, spans, actions.cuts)
+    context = _context(world, store, spans, mean_frame, profile, seed, subject, log)
+    results = Results(data=_about(context, subject))
+    _measure(context, kept_actions, results, None if world_path is None else Path(world_path), Path(out))
+    tree = results.tree()
+    tree["data"]["seconds"] = round(time.perf_counter() - began, 1)
+    _write(Path(out), tree)
+    return tree
+
+
+def _context(
+    world: EvaluatedWorld,
+    store: EvaluatedFrames,
+    spans: list[tuple[int, int]],
+    mean_frame: np.ndarray | None,
+    profile: Profile,
+    seed: int,
+    subject: str,
+    log: Log,
+) -> Context:
+    if profile.clips < 1:
+        raise UserError("--clips", f"{profile.clips} is no number of clips", "Give at least 1")
+    chosen = choose_clips(store, spans, profile.clips, subject=subject)
+    log(f"[1/7] codes of {len(chosen)} clips of {chosen.prompt} + {chosen.steps} frames")
+    source = "training data"
+    if mean_frame is None:
+        mean_frame, source = (
+            mean_of_frames(store, spans),
+            "the evaluated frames (a harder floor than the training data's)",
+        )
+    return Context(
+        world, store, spans, chosen, infer_codes(world, chosen, log), len(world.codes),
+        mean_frame, source, load_lpips(), profile, seed, log,
+    )  # fmt: skip
+
+
+def _measure(
+    context: Context, kept_actions: np.ndarray | None, results: Results, world_path: Path | None, out: Path
+) -> None:
+    log = context.log
+    log("[2/7] reconstruction")
+    reconstruction = reconstruct(context)
+    report_reconstruction(context, reconstruction, results)
+    log("[3/7] rollout")
+    rollouts = roll_out(context)
+    report_rollout(context, rollouts, reconstruction, results)
+    _draw(out, reconstruction, rollouts, results)
+    log("[4/7] control")
+    report_control(context, rollouts, results)
+    log("[5/7] actions")
+    transitions = gather(context, kept_actions)
+    report_codes(context, transitions, results)
+    report_agreement(context, transitions, results)
+    report_supervised(context, transitions, results)
+    results.missing("actions.consistency", "the optical-flow response to each code is not measured by this version")
+    report_code_recovery(context, reconstruction, results)
+    log("[6/7] drift")
+    report_drift(context, results)
+    results.missing("fvd", "it needs the weights of an I3D network, which this version does not take")
+    log("[7/7] play")
+    prompt = context.clips.frames(slice(0, 1))[0, : context.clips.prompt]
+    report_play(
+        context.world, world_path, prompt, context.code_count, context.profile.play_steps, context.seed, results
+    )
+    report_budget(context.world, results)
+
+
+def mean_of_frames(store: EvaluatedFrames, shots: Sequence[tuple[int, int]]) -> UInt8[np.ndarray, "H W C"]:
+    """The mean of at most 1024 frames, evenly spaced over the shots, rounded to uint8."""
+    inside = np.concatenate([np.arange(start, stop) for start, stop in shots])
+    picked = np.unique(np.linspace(0, len(inside) - 1, min(_MEAN_FRAMES, len(inside))).round().astype(int))
+    total, count = None, 0
+    for start in range(0, len(picked), 64):
+        frames = store.read(inside[picked[start : start + 64]].tolist())
+        part = frames.sum(0, dtype=np.float64)
+        total, count = part if total is None else total + part, count + len(frames)
+    return np.round(total / count).astype(np.uint8)
+
+
+def _about(context: Context, subject: str) -> dict[str, object]:
+    clips = context.clips
+    return {
+        "subject": subject,
+        "profile": context.profile.name,
+        "seed": context.seed,
+        "clips": len(clips),
+        "overlapping_clips": clips.overlapping,
+        "prompt": clips.prompt,
+        "steps": clips.steps,
+        "frames": int(sum(stop - start for start, stop in context.shots)),
+        "shots": len(context.shots),
+        "fps": float(context.store.fps),
+        "mean_frame_source": context.mean_frame_source,
+    }
+
+
+def _draw(out: Path, reconstruction: Reconstruction, rollouts: Rollouts, results: Results) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    psnr = results.get("details.rollout.psnr.interval")
+    interval = [[psnr[str(h + 1)][end] for h in range(rollouts.psnr_NS.shape[1])] for end in (0, 1)]
+    chart = draw_curves(
+        "How long a rollout stays close to the truth",
+        "PSNR, dB",
+        [
+            Line("rollout", rollouts.psnr_NS.mean(0), (31, 99, 178), (interval[0], interval[1])),
+            Line("held last frame", rollouts.copy_last_psnr_NS.mean(0), (214, 96, 43)),
+            Line("mean frame", reconstruction.mean_frame_psnr_NS.mean(0), (140, 140, 140)),
+            Line("decode(encode(truth))", reconstruction.psnr_NS.mean(0), (52, 140, 83)),
+        ],
+    )
+    pictures = {
+        "reconstruction": reconstruction_grid(reconstruction),
+        "rollouts": film_strips(rollouts),
+        "psnr_by_step": chart,
+    }
+    for name, picture in pictures.items():
+        Image.fromarray(picture).save(out / f"{name}.png")
+
+
+def _write(out: Path, tree: dict) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    for name, text in (
+        ("metrics.json", json.dumps(tree, indent=1, allow_nan=False) + "\n"),
+        ("metrics.txt", format_table(tree)),
+    ):
+        beside = out / f".{name}.{os.getpid()}.tmp"
+        beside.write_text(text, encoding="utf-8")
+        os.replace(beside, out / name)
