@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from torch_bridge.layers import SLOPE
-from torch_bridge.wavelet import haar_idwt
+from torch_bridge.wavelet import merge_bands
 
 # Second moment of a leaky ReLU's output for a standard normal input: what each layer takes away from the signal.
 _ACTIVATION_MOMENT = (1 + SLOPE**2) / 2
@@ -111,7 +111,7 @@ class StyledConv(nn.Module):
             y = F.conv2d(x, weight, bias)
         else:
             y = F.conv2d(x, weight, bias, padding=1)
-        return F.leaky_relu(self.noise(y, noise), SLOPE)
+        return F.leaky_relu(self.noise(y, noise), SLOPE, inplace=True)
 
 
 class WaveletHead(nn.Module):
@@ -141,8 +141,8 @@ class WaveletUpsample(nn.Module):
         self, x: Float[Tensor, "B C H W"], w_BD: Float[Tensor, "B D"], style: Float[Tensor, "B C4 1 1"]
     ) -> Float[Tensor, "B C4 2H 2W"]:
         """`style` scales the result; it is applied to the bands, in one pass with this layer's own modulation."""
-        of_bands = torch.cat([style, style.repeat_interleave(3, dim=1)], 1)
-        return haar_idwt(x * (self.modulation(w_BD)[:, :, None, None] * of_bands))
+        of_bands = torch.cat([style, style.repeat_interleave(3, dim=1)], 1) * 0.5
+        return merge_bands(x * (self.modulation(w_BD)[:, :, None, None] * of_bands))
 
 
 class FoldedConv(nn.Module):
@@ -173,4 +173,4 @@ class FoldedConv(nn.Module):
         if self.depthwise is not None:
             x = F.conv2d(x, self.depthwise, padding=1, groups=x.shape[1])
         y = F.conv2d(x, self.weight, self.bias, padding=self.weight.shape[-1] // 2)
-        return F.leaky_relu(y if noise is None else y + noise, SLOPE)
+        return F.leaky_relu(y if noise is None else y + noise, SLOPE, inplace=True)

@@ -1,0 +1,43 @@
+import pytest
+import torch
+
+from torch_bridge.wavelet import haar_dwt, haar_idwt, merge_bands
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_round_trips(memory_format):
+    image = torch.randn(2, 5, 8, 6).to(memory_format=memory_format)
+    bands = haar_dwt(image)
+    assert bands.shape == (2, 20, 4, 3)
+    torch.testing.assert_close(haar_idwt(bands), image)
+    torch.testing.assert_close(haar_dwt(haar_idwt(bands)), bands)
+    torch.testing.assert_close(bands.square().sum(), image.square().sum())  # orthonormal
+
+
+@pytest.mark.parametrize(
+    ("band", "pattern"),
+    [
+        (0, [[1, 1], [1, 1]]),  # LL
+        (1, [[1, 1], [-1, -1]]),  # LH
+        (2, [[1, -1], [1, -1]]),  # HL
+        (3, [[1, -1], [-1, 1]]),  # HH
+    ],
+)
+def test_band_patterns(band, pattern):
+    bands = torch.zeros(1, 4, 1, 1)
+    bands[0, band] = 1
+    torch.testing.assert_close(haar_idwt(bands)[0, 0], torch.tensor(pattern) * 0.5)
+    torch.testing.assert_close(merge_bands(bands), 2 * haar_idwt(bands))
+
+
+def test_packing_is_low_bands_first_then_channel_by_channel():
+    image = torch.zeros(1, 3, 2, 2)
+    image[0, 1, 0] = 1  # upper row of green
+    assert haar_dwt(image).flatten().tolist() == [0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0]
+
+
+def test_sizes_are_checked():
+    with pytest.raises(ValueError, match="odd"):
+        haar_dwt(torch.zeros(1, 1, 3, 4))
+    with pytest.raises(ValueError, match="fours"):
+        haar_idwt(torch.zeros(1, 6, 2, 2))
