@@ -1,5 +1,6 @@
 """Worlds whose every score is known in advance: a texture that each code shifts by some pixels, round the edges."""
 
+import itertools
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -46,7 +47,7 @@ class MemoryStore:
 
 
 def make_store(lengths: tuple[int, ...], seed: int = 0) -> tuple[MemoryStore, np.ndarray]:
-    """A store with one shot for each length, and the code at every frame (that of a shot's last frame leads nowhere)."""
+    """A store with one shot for each length, and the code at every frame (a shot's last leads nowhere)."""
     rng = np.random.default_rng(seed)
     codes = [rng.integers(len(SHIFTS), size=length) for length in lengths]
     frames = np.concatenate([film(c[:-1], seed=i) for i, c in enumerate(codes)])
@@ -71,7 +72,7 @@ class ShiftWorld:
         return np.clip(frames + self.decode_offset, 0, 255).astype(np.uint8)
 
     def infer_actions(self, frames: np.ndarray) -> np.ndarray:
-        pairs = zip(frames[:-1], frames[1:], strict=True)
+        pairs = itertools.pairwise(frames)
         return np.array([self._code(a, b) for a, b in pairs], np.int64)
 
     def _code(self, a: np.ndarray, b: np.ndarray) -> int:

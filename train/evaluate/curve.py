@@ -8,7 +8,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 _WIDTH, _HEIGHT, _SCALE = 760, 420, 2
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 190, 44, 46
+_LEFT, _RIGHT, _TOP, _BOTTOM = 50, 190, 44, 54
 _INK, _GRID, _PAPER = (40, 44, 52), (226, 228, 232), (255, 255, 255)
 
 
@@ -36,14 +36,13 @@ def draw_curves(title: str, unit: str, lines: Sequence[Line]) -> UInt8[np.ndarra
     def y(value: float) -> float:
         return _SCALE * (_HEIGHT - _BOTTOM - (value - ticks[0]) / (ticks[-1] - ticks[0]) * (_HEIGHT - _TOP - _BOTTOM))
 
-    draw.text((_SCALE * _LEFT, _SCALE * 12), title, _INK, bold)
+    draw.text((_SCALE * _LEFT, _SCALE * 12), f"{title} ({unit})", _INK, bold)
     for tick in ticks:
         draw.line([(x(1), y(tick)), (x(steps) if steps > 1 else _SCALE * (_WIDTH - _RIGHT), y(tick))], _GRID, _SCALE)
         draw.text((x(1) - 8 * _SCALE, y(tick)), f"{tick:g}", _INK, font, anchor="rm")
     for step in sorted({1, *(s for s in (8, 16, 24, 32, 48, 64, 128, 256) if s <= steps)}):
         draw.text((x(step), _SCALE * (_HEIGHT - _BOTTOM + 8)), str(step), _INK, font, anchor="ma")
     draw.text((x((1 + steps) / 2), _SCALE * (_HEIGHT - 10)), "step after the prompt", _INK, font, anchor="md")
-    draw.text((x(1) - 8 * _SCALE, _SCALE * (_TOP - 8)), unit, _INK, font, anchor="rd")
     for number, line in enumerate(lines):
         if line.interval is not None:
             low, high = ([(x(i + 1), y(v)) for i, v in enumerate(side)] for side in line.interval)

@@ -42,6 +42,7 @@ def evaluate(
     out: str | Path,
     actions: TrueActions | None = None,
     shots: Sequence[tuple[int, int]] | None = None,
+    heldout: str = "as the caller says",
     mean_frame: UInt8[np.ndarray, "H W C"] | None = None,
     world_path: str | Path | None = None,
     profile: str | Profile = "normal",
@@ -57,6 +58,7 @@ def evaluate(
         out: folder for the results, made if it is not there.
         actions: true actions of the video that the frames come from.
         shots: spans [start, stop) to evaluate (held-out ones), all shots of the store if None.
+        heldout: whether any stage saw these frames, in words, for the record.
         mean_frame: mean of the training data, the floor; the mean of the evaluated frames if None.
         world_path: the world's folder, from which a fresh process times play; None times it in this process.
         profile: "quick", "normal" or "full", see `Profile`.
@@ -77,7 +79,7 @@ def evaluate(
     if actions is not None:
         spans = split_at_cuts(store, spans, actions.cuts)
     context = _context(world, store, spans, mean_frame, profile, seed, subject, log)
-    results = Results(data=_about(context, subject))
+    results = Results(data={**_about(context, subject), "heldout": heldout})
     _measure(context, kept_actions, results, None if world_path is None else Path(world_path), Path(out))
     tree = results.tree()
     tree["data"]["seconds"] = round(time.perf_counter() - began, 1)

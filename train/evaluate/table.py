@@ -25,7 +25,7 @@ def format_table(tree: Tree) -> str:
     parts: tuple[tuple[str, Callable[[Tree], list[Row]]], ...] = (
         ("PICTURE: a frame through encoder and decoder", _picture),
         (
-            "ROLLOUT: the world continues a clip with the actions of the true future (held: last frame kept; mean: mean frame)",
+            "ROLLOUT: a clip continued with the codes of its true future (held: its last frame kept; mean: mean frame)",
             _rollout,
         ),
         ("CONTROL: does it matter which action is pressed?", _control),
@@ -48,7 +48,7 @@ def _heading(tree: Tree) -> str:
     return (
         f"{data.get('clips')} clips of {data.get('prompt')} + {data.get('steps')} frames from {data.get('frames')} "
         f"frames of {data.get('subject')}, profile {data.get('profile')}, seed {data.get('seed')}. "
-        f"Mean frame of: {data.get('mean_frame_source')}."
+        f"Held out? {data.get('heldout')}. Mean frame of: {data.get('mean_frame_source')}."
     )
 
 

@@ -1,0 +1,140 @@
+"""Measure a world on frames that it has not seen: pictures, rollouts, control, actions, drift, speed, budget.
+
+WORLD is a world's folder or the run that made it. Writes metrics.json, metrics.txt (also printed) and pictures.
+
+examples:
+  genie evaluate runs/mine --video another_recording.mp4
+  genie evaluate runs/mine --frames runs/mine/frames --quick       the shots that the run held out
+  genie evaluate runs/mine --video v.mp4 --actions v.npz --full    with the player's true actions
+"""
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from train.errors import UserError
+
+if TYPE_CHECKING:
+    from torch_bridge.manifest import WorldManifest
+    from torch_bridge.world import World
+    from train.ingest.store import FrameStore
+
+NAME = "evaluate"
+HELP = "measure a world on held-out video"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument("world", metavar="WORLD", type=Path, help="a world, or a run that holds one")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--video", metavar="V", nargs="+", type=Path, help="videos that the world has not seen")
+    source.add_argument("--frames", type=Path, help="a folder that `genie prepare` made; of a run, its held-out shots")
+    parser.add_argument("--actions", metavar="A.npz", type=Path, help="true actions: one int for each frame of a video")
+    parser.add_argument("--out", metavar="DIR", type=Path, help="folder for the results (default: beside the world)")
+    parser.add_argument("--clips", metavar="N", type=int, help="clips to roll out (default: 256, 64 with --quick)")
+    parser.add_argument("--seed", type=int, default=0, help="of every random choice (default: 0)")
+    parser.add_argument("--all-shots", action="store_true", help="use also shots that the world was trained on")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", help="a minute or two: fewer clips, no long rollouts")
+    size.add_argument("--full", action="store_true", help="everything: rollouts of 1000 steps, trained classifiers")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate and print the table."""
+    from torch_bridge.bundle import locate_world, read_manifest
+
+    try:
+        folder = locate_world(args.world)
+        manifest = read_manifest(folder)
+    except ValueError as error:
+        raise from_value_error(args.world, error) from error
+    out = args.out or (
+        folder.parent / "evaluation" if folder.name == "world" else folder.parent / f"{folder.name}-evaluation"
+    )
+    if out.exists() and not out.is_dir():
+        raise UserError(out, "a file is in the place of the folder", "Choose another --out")
+
+    from train.evaluate import evaluate, load_actions
+    from train.evaluate.heldout import choose_shots
+
+    actions = None if args.actions is None else load_actions(args.actions)
+    store = frames_to_evaluate(args, manifest, out)
+    if actions is not None and len(store.sources) > 1:
+        raise UserError(args.actions, "it belongs to one video, and several were given", "Evaluate them one by one")
+    training, holdout = frames_of_run(folder.parent)
+    chosen = choose_shots(store, training, holdout, all_shots=args.all_shots)
+    print(f"held out? {chosen.said}")
+    world = load_world(args.world, folder)
+    evaluate(
+        world,
+        store,
+        out=out,
+        actions=actions,
+        shots=chosen.shots,
+        heldout=chosen.said,
+        mean_frame=chosen.mean_frame,
+        world_path=folder,
+        profile="quick" if args.quick else "full" if args.full else "normal",
+        clips=args.clips,
+        seed=args.seed,
+        subject=", ".join(source.name for source in store.sources),
+    )
+    print()
+    print((out / "metrics.txt").read_text(encoding="utf-8"))
+    print(f"wrote {out}/ metrics.json metrics.txt reconstruction.png rollouts.png psnr_by_step.png")
+    return 0
+
+
+def frames_to_evaluate(args: argparse.Namespace, manifest: "WorldManifest", out: Path) -> "FrameStore":
+    """The prepared frames that were given, or the videos prepared as the world's own were, in `out/frames`."""
+    from train.ingest.config import IngestConfig
+    from train.ingest.prepare import prepare
+    from train.ingest.store import FrameStore
+
+    if args.frames is None:
+        known = {field.name for field in dataclasses.fields(IngestConfig)}
+        trained_with = manifest.provenance.config.get("ingest") or {}
+        config = IngestConfig(**{name: value for name, value in trained_with.items() if name in known})
+        config = dataclasses.replace(config, fps=manifest.fps, size=manifest.size)
+        prepare(args.video, out / "frames", config)
+    store = FrameStore(out / "frames" if args.frames is None else args.frames)
+    if store.size != manifest.size:
+        fault = f"its frames are {store.size} pixels high, the world's are {manifest.size}"
+        raise UserError(args.frames, fault, f"Prepare them with --size {manifest.size}, or give --video")
+    if abs(store.fps - manifest.fps) > 0.05 * manifest.fps:
+        print(f"note: these frames come at {store.fps:.4g} a second, the world's at {manifest.fps:.4g}")
+    return store
+
+
+def frames_of_run(run_folder: Path) -> tuple["FrameStore | None", float]:
+    """The frames that a run was trained on and the share that it held out; None where the folder is no such run."""
+    from train.ingest.store import MANIFEST, FrameStore
+    from train.run import Run
+
+    if not (run_folder / "run.json").is_file():
+        return None, 0.0
+    run = Run(run_folder)
+    given = run.settings.get("frames")
+    places = [Path(given)] if isinstance(given, str) else []
+    for place in (*places, run_folder / "frames"):
+        if (place / MANIFEST).is_file():
+            return FrameStore(place), float((run.config or {}).get("holdout", 0.05))
+    return None, 0.0
+
+
+def load_world(named: Path, folder: Path) -> "World":
+    """The world; a damaged one is told in one line."""
+    from torch_bridge.world import World
+
+    try:
+        return World.load(folder)
+    except ValueError as error:
+        raise from_value_error(named, error) from error
+
+
+def from_value_error(subject: Path, error: ValueError) -> UserError:
+    """The lower layers say 'subject: fault. remedy' in one sentence or two."""
+    named, colon, rest = str(error).partition(": ")
+    fault, _, remedy = (rest if colon else str(error)).partition(". ")
+    return UserError(named if colon else subject, fault.rstrip("."), remedy or "Give another world")
