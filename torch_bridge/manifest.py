@@ -6,12 +6,13 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 SCHEMA = 1
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +109,24 @@ class WorldManifest:
         except ValidationError as error:
             first = error.errors()[0]
             raise ValueError(f"field {'.'.join(map(str, first['loc'])) or 'world'}: {first['msg']}") from error
+
+
+def parse_config(kind: type[T], fields: Mapping[str, Any]) -> T:
+    """The config dataclass of a part from the dict of its fields in a manifest; fields left out take their defaults.
+
+    Raises:
+        ValueError: a field is unknown, of the wrong type, or refused by the class.
+    """
+    known = {field.name for field in dataclasses.fields(kind)}
+    if unknown := sorted(set(fields) - known):
+        raise ValueError(
+            f"{kind.__name__} has no field {', '.join(unknown)}. Update this program, or correct the world."
+        )
+    try:
+        return TypeAdapter(kind).validate_python(dict(fields))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"{kind.__name__}, field {'.'.join(map(str, first['loc']))}: {first['msg']}.") from error
 
 
 def numbered_codes(usage: np.ndarray | list[float]) -> tuple[Code, ...]:

@@ -1,0 +1,109 @@
+"""The JAX half of a world: w and a code to the next w, one compiled step for reset, play and evaluation alike."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from genie_jax.dynamics import DynamicsConfig, DynamicsModel
+from genie_jax.flops import count_flops
+from genie_jax.nn import Params
+from genie_jax.ring_cache import Cache
+from genie_jax.trees import unflatten_tree
+from torch_bridge.manifest import parse_config
+
+
+class LatentState(NamedTuple):
+    """Where rollouts stand: what the dynamics remembers, and the normalised w of the newest frame of each."""
+
+    cache: Cache
+    w_BLD: Float[Array, "B L D"]
+
+
+class Knobs(NamedTuple):
+    """What may change between two steps without compiling again.
+
+    Attributes:
+        noise_level: context-noise level that the model is told; read only by a model that embeds one.
+        clamp: largest absolute value of a generated normalised w, inf for none.
+    """
+
+    noise_level: Float[Array, ""]
+    clamp: Float[Array, ""]
+
+
+class LatentPlayer:
+    """Steps of the dynamics with everything around them in one jitted function whose state is donated.
+
+    Args:
+        model: the dynamics.
+        params: its parameters.
+        w_mean_LD, w_std_LD: statistics of the corpus, by which w is normalised.
+    """
+
+    def __init__(
+        self, model: DynamicsModel, params: Params, w_mean_LD: Float[Array, "L D"], w_std_LD: Float[Array, "L D"]
+    ) -> None:
+        self.model, self.params = model, params
+        self.w_mean_LD, self.w_std_LD = w_mean_LD, w_std_LD
+        # jit gives each field a buffer of its own; donating one buffer twice is an error.
+        self.empty_cache = jax.jit(model.init_cache, static_argnums=0)
+        self._step = jax.jit(self._one_step, donate_argnums=2)
+        self.normalise = jax.jit(lambda w: (w - w_mean_LD) / w_std_LD)
+
+    @classmethod
+    def from_tensors(
+        cls, config: Mapping[str, Any], tensors: Mapping[str, np.ndarray], device: jax.Device
+    ) -> "LatentPlayer":
+        """The player of a bundle: fields of `DynamicsConfig`, and the tensors `params/...`, `w_mean`, `w_std`.
+
+        Raises:
+            ValueError: the config is none of `DynamicsConfig`, or a tensor does not fit it.
+        """
+        model = DynamicsModel(parse_config(DynamicsConfig, config))
+        row = jax.ShapeDtypeStruct((model.config.rows, model.config.style_dim), jnp.float32)
+        like = {"params": jax.eval_shape(model.init, jax.random.key(0)), "w_mean": row, "w_std": row}
+        tree = jax.device_put(unflatten_tree(tensors, like, what="the dynamics"), device)
+        return cls(model, tree["params"], tree["w_mean"], tree["w_std"])
+
+    def start(self, w_BTLD: Float[Array, "B T L D"], codes_BTm1: Int[Array, "B Tm1"], knobs: Knobs) -> LatentState:
+        """The state after T known frames and the codes between them, by the step that also generates."""
+        frames_TBLD = jnp.moveaxis(self.normalise(w_BTLD), 1, 0)
+        state = LatentState(self.empty_cache(w_BTLD.shape[0]), jnp.copy(frames_TBLD[0]))
+        for known_BLD, codes_B in zip(frames_TBLD[1:], codes_BTm1.T, strict=True):
+            state, _ = self.step(state, codes_B, knobs)
+            state = state._replace(w_BLD=known_BLD)
+        return state
+
+    def step(self, state: LatentState, codes_B: Int[Array, " B"], knobs: Knobs) -> tuple[LatentState, Array]:
+        """Take one code in each rollout: the state after it (the given one is used up), and w_BLD for the decoder."""
+        return self._step(self.params, (self.w_mean_LD, self.w_std_LD), state, codes_B, knobs)
+
+    def _one_step(
+        self, params: Params, stats: tuple[Array, Array], state: LatentState, codes_B: Array, knobs: Knobs
+    ) -> tuple[LatentState, Float[Array, "B L D"]]:
+        level_B = jnp.broadcast_to(knobs.noise_level, codes_B.shape) if self.model.config.context_noise > 0 else None
+        cache, w_BLD = self.model.step(params, state.cache, state.w_BLD, codes_B, noise_level_B=level_B)
+        w_BLD = jnp.clip(w_BLD, -knobs.clamp, knobs.clamp)
+        mean_LD, std_LD = stats
+        return LatentState(cache, w_BLD), w_BLD * std_LD + mean_LD
+
+    @staticmethod
+    def copy(state: LatentState) -> LatentState:
+        """A state that survives the steps taken from the given one."""
+        return jax.tree.map(jnp.copy, state)
+
+    def parameters(self) -> int:
+        """Numbers that a step reads."""
+        return sum(leaf.size for leaf in jax.tree.leaves((self.params, self.w_mean_LD, self.w_std_LD)))
+
+    def flops(self) -> int:
+        """Floating-point operations of one step of one rollout."""
+        config = self.model.config
+        state = LatentState(self.empty_cache(1), jnp.zeros((1, config.rows, config.style_dim)))
+        knobs = Knobs(jnp.zeros(()), jnp.zeros(()))
+        stats = (self.w_mean_LD, self.w_std_LD)
+        return count_flops(self._one_step, self.params, stats, state, jnp.zeros((1,), jnp.int32), knobs)

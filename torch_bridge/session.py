@@ -1,0 +1,86 @@
+"""A player in a world: where they are, and the steps from there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import UInt8
+
+from torch_bridge.latent_player import LatentPlayer, LatentState
+from torch_bridge.play_arguments import Codes, Frames, check_code
+
+if TYPE_CHECKING:
+    from torch_bridge.world import World
+
+
+class Session:
+    """One player's state in a world; sessions share the world's weights and compiled functions, and nothing else."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._knobs = world.knobs()
+        self._state: LatentState | None = None
+
+    def reset(
+        self,
+        frames: Frames,
+        codes_Tm1: Codes | None = None,
+        *,
+        noise_level: float | None = None,
+        clamp: float | None = None,
+    ) -> None:
+        """Start from a clip, or from a single frame.
+
+        Args:
+            frames: T >= 1 uint8 RGB frames of any size, of which the last `window` count.
+            codes_Tm1: the codes between them; None to infer them.
+            noise_level, clamp: see `World.knobs`; what is left out is as the manifest says.
+
+        Raises:
+            ValueError: wrong shapes or types, codes out of range.
+        """
+        if np.ndim(frames) != 4:
+            raise ValueError(f"Frames must be uint8 RGB of shape (T, height, width, 3), not {np.shape(frames)}.")
+        self.set_knobs(noise_level=noise_level, clamp=clamp)
+        codes = None if codes_Tm1 is None else np.asarray(codes_Tm1)[None]
+        self._state = self._world.start(np.asarray(frames)[None], codes, self._knobs)
+
+    def set_knobs(self, *, noise_level: float | None = None, clamp: float | None = None) -> None:
+        """Change the settings of the steps to come: see `World.knobs`."""
+        self._knobs = self._world.knobs(noise_level=noise_level, clamp=clamp)
+
+    def step(self, code: int) -> UInt8[np.ndarray, "H W C"]:
+        """Take a code, get the next frame.
+
+        Raises:
+            ValueError: there was no `reset` before, or the world has no such code.
+        """
+        state = self._started()
+        number = check_code(code, len(self._world.codes))
+        self._state, frame_HWC = self._world.advance(state, number, self._knobs)
+        return frame_HWC
+
+    def rollout(self, codes: Codes) -> Frames:
+        """The frames of S steps, (0, H, W, C) for none.
+
+        Raises:
+            ValueError: as `step`, before any step is taken.
+        """
+        self._started()
+        numbers = [check_code(code, len(self._world.codes)) for code in codes]
+        size = self._world.size
+        return np.stack([self.step(code) for code in numbers]) if numbers else np.zeros((0, size, size, 3), np.uint8)
+
+    def snapshot(self) -> LatentState:
+        """Where the player is now, to come back to with `restore` as often as wanted."""
+        return LatentPlayer.copy(self._started())
+
+    def restore(self, snapshot: LatentState) -> None:
+        """Go back to a snapshot of this session or of another one in the same world."""
+        self._state = LatentPlayer.copy(snapshot)
+
+    def _started(self) -> LatentState:
+        if self._state is None:
+            raise ValueError("This world stands nowhere yet. Call reset(frames) with a prompt before the first step.")
+        return self._state

@@ -1,0 +1,262 @@
+"""A world that can be played: frames in, then a frame for every code.
+
+The state lives in w and in JAX, the pictures in PyTorch: encode, step and decode meet at the bridge (`exchange`), by
+reference where both are on one device. `World` holds what all players share; a `Session` (a player's own state) keeps
+nothing but the dynamics' memory, so a step costs the same at frame 10 and at frame 100,000.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+
+import genie_jax.devices
+from torch_bridge.action_reader import ActionReader
+from torch_bridge.bundle import Prompts, Tensors, read_world, write_world
+from torch_bridge.devices import torch_device
+from torch_bridge.exchange import to_jax, to_torch
+from torch_bridge.frame_codec import FrameCodec, count_decoder_flops, count_parameters
+from torch_bridge.latent_player import Knobs, LatentPlayer, LatentState
+from torch_bridge.manifest import Code, WorldManifest
+from torch_bridge.play_arguments import Codes, Frames, check_codes, check_frames
+from torch_bridge.session import Session
+
+BATCH = 32  # rollouts side by side in `rollout_batch`
+
+
+class World:
+    """An encoder, a decoder, an action model and a dynamics that belong together.
+
+    Frames are uint8 RGB, channels last; those of another size are cut to the middle square and resized. w is float32
+    (T, L, D). `codes[t]` leads from frame t to frame t+1. All methods raise ValueError, in plain words, for arrays of
+    the wrong shape or type and for codes out of range.
+
+    Args:
+        manifest, tensors, prompts: as `read_world` gives them.
+        device: "auto", "cpu", "cuda" or "mps".
+
+    Raises:
+        ValueError: a part's config or tensors do not fit, or there is no such device.
+    """
+
+    def __init__(self, manifest: WorldManifest, tensors: Tensors, prompts: Prompts, *, device: str = "auto") -> None:
+        self.config, self.prompts = manifest, prompts
+        self._tensors = tensors
+        self.jax_device = _jax_device(device)
+        self.codec = FrameCodec.from_tensors(
+            (manifest.encoder, tensors["encoder"]), (manifest.student, tensors["decoder"]), torch_device(device)
+        )
+        with jax.default_device(self.jax_device):
+            self.player = LatentPlayer.from_tensors(manifest.dynamics, tensors["dynamics"], self.jax_device)
+            self.actions = ActionReader.from_tensors(manifest.actions, tensors["actions"], self.jax_device)
+        self._check_parts()
+        codes = np.arange(len(manifest.codes), dtype=np.int32)
+        self._code_arrays = [jax.device_put(codes[k : k + 1], self.jax_device) for k in codes]
+        self._session = Session(self)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], device: str = "auto") -> World:
+        """The world of a folder, or of the run in a folder.
+
+        Raises:
+            ValueError: names the file that is missing, damaged or newer than this program, and what to do.
+        """
+        return cls(*read_world(path), device=device)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the world as a folder, in place of the world that is there, if any."""
+        write_world(path, self.config, self._tensors, self.prompts)
+
+    @property
+    def codes(self) -> tuple[Code, ...]:
+        """The latent actions, in the order of their numbers."""
+        return self.config.codes
+
+    @property
+    def size(self) -> int:
+        """Height and width of a frame in pixels."""
+        return self.config.size
+
+    @property
+    def fps(self) -> float:
+        """Frames a second of the videos that the world was learned from."""
+        return self.config.fps
+
+    def session(self) -> Session:
+        """A player of its own in this world, beside all others."""
+        return Session(self)
+
+    def reset(self, frames: Frames, codes_Tm1: Codes | None = None, **knobs: float) -> None:
+        """Start from a clip: see `Session.reset`."""
+        self._session.reset(frames, codes_Tm1, **knobs)
+
+    def step(self, code: int) -> UInt8[np.ndarray, "H W C"]:
+        """Take a code, get the next frame: see `Session.step`."""
+        return self._session.step(code)
+
+    def rollout(self, codes: Codes) -> Frames:
+        """The frames of several steps."""
+        return self._session.rollout(codes)
+
+    def encode(self, frames: Frames) -> Float[np.ndarray, "T L D"]:
+        """w of each frame."""
+        return self.codec.encode(_tensor(check_frames(frames))).cpu().numpy()
+
+    def decode(self, w: Float[np.ndarray, "T L D"]) -> Frames:
+        """The frame of each w."""
+        w = np.asarray(w, np.float32)
+        if w.ndim != 3 or w.shape[1:] != (self.config.rows, self.config.style_dim) or not len(w):
+            raise ValueError(f"w must be (T, {self.config.rows}, {self.config.style_dim}), not {w.shape}.")
+        return self.codec.decode(_tensor(w)).cpu().numpy()
+
+    def infer_actions(self, frames: Frames) -> Int[np.ndarray, " Tm1"]:
+        """The code of each pair of consecutive frames."""
+        frames = check_frames(frames)
+        if self.actions.reads_frames:
+            return self.actions.infer(self.codec.resize(_tensor(frames)).cpu().numpy())
+        w_TLD = to_jax(self.codec.encode(_tensor(frames)), device=self.jax_device)
+        return self.actions.infer(self.player.normalise(w_TLD))
+
+    def knobs(self, *, noise_level: float | None = None, clamp: float | None = None) -> Knobs:
+        """Settings of a step; what is left out is as the manifest says.
+
+        Args:
+            noise_level: context-noise level told to the dynamics, 0 up to the largest of its training.
+            clamp: standard deviations of the corpus beyond which a generated w is cut off; inf for never.
+
+        Raises:
+            ValueError: out of range, or a level for a dynamics that was trained without.
+        """
+        level = noise_level if noise_level is not None else self.config.noise_level or 0.0
+        limit = clamp if clamp is not None else self.config.clamp or math.inf
+        most = self.player.model.config.context_noise
+        if not 0 <= level <= most:
+            raise ValueError(
+                f"noise_level must lie in [0, {most}], the range of this world's training, not at {level}."
+            )
+        if not limit > 0:
+            raise ValueError(f"clamp must be positive, a number of standard deviations, not {limit}.")
+        return jax.device_put(Knobs(np.float32(level), np.float32(limit)), self.jax_device)
+
+    def start(self, frames_BTHWC: np.ndarray, codes_BTm1: Codes | None, knobs: Knobs) -> LatentState:
+        """The state of B rollouts after their prompts, of which the last `window` frames count.
+
+        Args:
+            frames_BTHWC: T >= 1 frames for each.
+            codes_BTm1: codes between them; None to infer them.
+            knobs: see `knobs`.
+        """
+        if np.ndim(frames_BTHWC) != 5:
+            raise ValueError(f"Prompts must be (B, T, H, W, 3), not {np.shape(frames_BTHWC)}.")
+        batch, length = np.shape(frames_BTHWC)[:2]
+        recent = np.asarray(frames_BTHWC)[:, -self.config.window :]
+        flat = check_frames(recent.reshape(-1, *recent.shape[2:]))
+        kept = recent.shape[1] - 1
+        if codes_BTm1 is None:
+            codes = np.stack([self.infer_actions(frames) for frames in recent])
+        else:
+            codes = self._codes_of(codes_BTm1, batch, length - 1)[:, length - 1 - kept :]
+        w_NLD = to_jax(self.codec.encode(_tensor(flat)), device=self.jax_device)
+        w_BTLD = w_NLD.reshape(batch, kept + 1, *w_NLD.shape[1:])
+        return self.player.start(w_BTLD, jax.device_put(codes, self.jax_device), knobs)
+
+    def advance(self, state: LatentState, code: int, knobs: Knobs) -> tuple[LatentState, UInt8[np.ndarray, "H W C"]]:
+        """One step of one rollout: the state after it (the given one is used up) and the frame."""
+        state, w_BLD = self.player.step(state, self._code_arrays[code], knobs)
+        return state, self.codec.decode(to_torch(w_BLD))[0].cpu().numpy()
+
+    def rollout_batch(
+        self, frames_BTHWC: np.ndarray, codes_BTm1: Codes | None, codes_BS: Codes, **knobs: float
+    ) -> UInt8[np.ndarray, "B S H W C"]:
+        """Rollouts of S codes from B prompts, `BATCH` at a time: equal to `reset` and `rollout` for each of them."""
+        codes_BS = self._codes_of(codes_BS, len(frames_BTHWC), None)
+        result = np.empty((*codes_BS.shape, self.size, self.size, 3), np.uint8)
+        for rows, number, w_BLD in self._batches(frames_BTHWC, codes_BTm1, codes_BS, self.knobs(**knobs)):
+            result[rows, number] = self.codec.decode(to_torch(w_BLD)[: len(result[rows])]).cpu().numpy()
+        return result
+
+    def rollout_latents(
+        self, frames_BTHWC: np.ndarray, codes_BTm1: Codes | None, codes_BS: Codes, **knobs: float
+    ) -> Float[np.ndarray, "B S L D"]:
+        """w of `rollout_batch`, without decoding."""
+        codes_BS = self._codes_of(codes_BS, len(frames_BTHWC), None)
+        result = np.empty((*codes_BS.shape, self.config.rows, self.config.style_dim), np.float32)
+        for rows, number, w_BLD in self._batches(frames_BTHWC, codes_BTm1, codes_BS, self.knobs(**knobs)):
+            result[rows, number] = np.asarray(w_BLD)[: len(result[rows])]
+        return result
+
+    def _batches(
+        self, frames_BTHWC: np.ndarray, codes_BTm1: Codes | None, codes_BS: np.ndarray, knobs: Knobs
+    ) -> Iterator[tuple[slice, int, jax.Array]]:
+        """(rows of the result, number of the step, their w) in turn.
+
+        All groups have one size, the last is filled up with its last rollout, so that one compiled step serves them.
+        """
+        if codes_BTm1 is not None:
+            codes_BTm1 = self._codes_of(codes_BTm1, len(frames_BTHWC), np.shape(frames_BTHWC)[1] - 1)
+        group = min(BATCH, len(codes_BS))
+        for first in range(0, len(codes_BS), BATCH):
+            index = np.minimum(first + np.arange(group), len(codes_BS) - 1)
+            known = None if codes_BTm1 is None else codes_BTm1[index]
+            state = self.start(np.asarray(frames_BTHWC)[index], known, knobs)
+            for number, codes_B in enumerate(codes_BS[index].T):
+                state, w_BLD = self.player.step(state, jax.device_put(codes_B, self.jax_device), knobs)
+                yield slice(first, first + group), number, w_BLD
+
+    def _codes_of(self, codes: Codes, batch: int, length: int | None) -> np.ndarray:
+        return check_codes(codes, len(self.codes), (batch, length))
+
+    def _check_parts(self) -> None:
+        """The parts must agree with each other and with the manifest."""
+        config, dynamics = self.config, self.player.model.config
+        faults = {
+            "size": (config.size, self.codec.size),
+            "rows": (config.rows, dynamics.rows),
+            "rows of the encoder": (config.rows, self.codec.encoder.config.rows),
+            "style_dim": (config.style_dim, dynamics.style_dim),
+            "style_dim of the encoder": (config.style_dim, self.codec.encoder.config.style_dim),
+            "window": (config.window, dynamics.window),
+            "codes of the dynamics": (len(config.codes), dynamics.codes),
+            "codes of the action model": (len(config.codes), self.actions.model.config.codes),
+        }
+        for name, (said, found) in faults.items():
+            if said != found:
+                raise ValueError(
+                    f"The world's manifest and its parts disagree: {name} is {said} there and {found} here."
+                )
+
+    def parameters(self) -> dict[str, int]:
+        """Numbers that play loads, by part, and their total."""
+        parts = {
+            "encoder": count_parameters(self.codec.encoder),
+            "decoder": count_parameters(self.codec.decoder),
+            "actions": self.actions.parameters(),
+            "dynamics": self.player.parameters(),
+        }
+        return {**parts, "total": sum(parts.values())}
+
+    def gflop_per_frame(self) -> dict[str, float]:
+        """Arithmetic of one step by part, and the total, in 10^9 operations (two a multiply-add)."""
+        parts = {
+            "decoder": count_decoder_flops(self.codec, self.config.style_dim) / 1e9,
+            "dynamics": self.player.flops() / 1e9,
+        }
+        return {**parts, "total": sum(parts.values())}
+
+
+def _tensor(array: np.ndarray) -> torch.Tensor:
+    """The array as a tensor; PyTorch wants memory that it could write, in an order that it knows."""
+    return torch.from_numpy(np.require(array, requirements=["C", "W"]))
+
+
+def _jax_device(wanted: str) -> jax.Device:
+    """JAX's device for that of the world. Where only PyTorch reaches Apple's GPU, the dynamics run on the CPU."""
+    present = genie_jax.devices.present()
+    wanted = "cpu" if wanted == "mps" and "mps" not in present else wanted
+    return genie_jax.devices.devices(genie_jax.devices.choose(wanted, present))[0]
