@@ -169,7 +169,7 @@ def test_minibatch_deviation_takes_every_batch(batch, group):
     torch.testing.assert_close(plane, want.repeat(group)[:, None, None].expand(-1, 4, 4))
 
 
-def test_features_are_the_residual_blocks(tiny):
+def test_features_are_the_residual_blocks():
     critic = Discriminator(DiscriminatorConfig(32, channel_max=16))
     shapes = [tuple(f.shape) for f in critic.features(torch.zeros(2, 3, 32, 32))]
     assert shapes == [(2, 16, 16, 16), (2, 16, 8, 8), (2, 16, 4, 4)]

@@ -1,5 +1,7 @@
 """Safe reading of published checkpoint files: tensors and plain containers only, no code of the file ever runs."""
 
+import zipfile
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -9,11 +11,14 @@ import safetensors.torch
 import torch
 
 
-class _Inert(dict):
-    """Stands for every class that a checkpoint mentions (arguments, callbacks): it keeps what it is given, no more."""
+class _Inert:
+    """Stands for every class that a checkpoint mentions (arguments, callbacks); its instances are plain dictionaries.
 
-    def __init__(self, *_: object) -> None:
-        super().__init__()
+    A dictionary, because that is what the restricted unpickler agrees to fill with items and attributes.
+    """
+
+    def __new__(cls, *_: object) -> OrderedDict[str, Any]:
+        return OrderedDict()
 
 
 def read_checkpoint(path: str | Path) -> Mapping[str, Any]:
@@ -32,12 +37,17 @@ def read_checkpoint(path: str | Path) -> Mapping[str, Any]:
     with path.open("rb"):  # an unreadable file is an OSError, whatever torch would make of it
         pass
     try:
-        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-        with torch.serialization.safe_globals([(_Inert, name) for name in names]):
+        with torch.serialization.safe_globals([(_Inert, name) for name in _foreign_names(path)]):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"{path} is not a readable PyTorch checkpoint ({reason}): download it again.") from error
+    except (UnpicklingError, RuntimeError, EOFError, TypeError) as error:
+        raise ValueError(f"{path} is not a readable PyTorch checkpoint: it is damaged or something else.") from error
     if not isinstance(content, Mapping):
         raise ValueError(f"{path} holds a {type(content).__name__}, not a dictionary of tensors: save its state_dict.")
     return content
+
+
+def _foreign_names(path: Path) -> list[str]:
+    """Classes and functions that the file mentions beyond those PyTorch allows."""
+    if not zipfile.is_zipfile(path):  # the format before PyTorch 1.6, whose contents cannot be listed
+        return ["argparse.Namespace"]
+    return torch.serialization.get_unsafe_globals_in_checkpoint(path)

@@ -23,5 +23,5 @@ def keep_freed_memory() -> bool:
     library = ctypes.CDLL(None)
     if not hasattr(library, "gnu_get_libc_version"):
         return False
-    settings = ((_M_MMAP_THRESHOLD, _LARGEST_HEAP_BLOCK), (_M_TRIM_THRESHOLD, _NEVER_TRIM))
-    return all([library.mallopt(name, value) == 1 for name, value in settings])
+    taken = [library.mallopt(_M_MMAP_THRESHOLD, _LARGEST_HEAP_BLOCK), library.mallopt(_M_TRIM_THRESHOLD, _NEVER_TRIM)]
+    return taken == [1, 1]

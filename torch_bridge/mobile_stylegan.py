@@ -2,8 +2,8 @@
 
 A dense convolution at 4 px, then blocks of: inverse Haar transform (doubles the resolution, quarters the channels) and
 two depthwise-separable convolutions. Every level has a head of 12 wavelet bands; the image is the inverse transform of
-the last head, the others exist for training. Rows of W+: 0 and 1 for the 4 px level and its head, then 3i+1 for the
-upsampling and first convolution of block i, 3i+2 for the second, 3i+3 for the head; the last row is never read.
+the last head, the others exist for training. Rows of W+: 0 for the 4 px convolution and 1 for its head; for block i row
+3i+1 for upsampling and first convolution, 3i+2 for the second, 3i+3 for the head; the last row is never read.
 The state_dict has the names and shapes of the published checkpoints.
 """
 
