@@ -5,7 +5,6 @@ Ctrl-C or SIGTERM. Heavy frameworks are imported by the commands when they run, 
 """
 
 import argparse
-import difflib
 import importlib
 import importlib.util
 import signal
@@ -15,6 +14,7 @@ from collections.abc import Sequence
 from types import FrameType, ModuleType
 from typing import NoReturn
 
+from app.parser import OneLineParser
 from train.errors import UserError
 
 COMMANDS = ("prepare", "train", "play", "rollout", "evaluate", "crosscheck", "inspect", "import", "export", "devices")
@@ -23,21 +23,6 @@ EXAMPLES = """examples:
   genie train --run runs/mine                              continue where it stopped
   genie devices                                            what would run where
 """
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """Tells its errors in one line, as every other error is told, and knows the nearest command."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise what argparse found as a `UserError`."""
-        raise UserError(self.prog, message.replace("\n", " "), f"see {self.prog} --help")
-
-    def _check_value(self, action: argparse.Action, value: object) -> None:
-        if action.choices is not None and value not in action.choices and isinstance(action.choices, dict):
-            near = difflib.get_close_matches(str(value), list(action.choices), n=1)
-            remedy = f"did you mean {near[0]}?" if near else f"commands: {', '.join(action.choices)}"
-            raise UserError(f"{self.prog} {value}", "there is no such command", remedy)
-        super()._check_value(action, value)
 
 
 def commands() -> dict[str, ModuleType]:
@@ -60,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    groups = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=OneLineParser)
+    groups = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, module in commands().items():
         form = argparse.RawDescriptionHelpFormatter
         below = groups.add_parser(
@@ -88,7 +73,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.command is None:
             parser.print_help()
             return 0
-        return _run(args, rest)
+        if rest:
+            raise UserError(f"genie {args.command} {rest[0]}", "is not understood", f"see genie {args.command} --help")
+        return args.run(args)
     except UserError as error:
         if debug:
             traceback.print_exc()
@@ -101,15 +88,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(ending.code or 0)
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _run(args: argparse.Namespace, rest: list[str]) -> int:
-    """Run one command. Only one whose parser has the default `overrides` takes options that it does not know."""
-    if hasattr(args, "overrides"):
-        args.overrides = rest
-    elif rest:
-        raise UserError(f"genie {args.command} {rest[0]}", "is no option", f"see genie {args.command} --help")
-    return args.run(args)
 
 
 if __name__ == "__main__":

@@ -8,10 +8,10 @@ in `RUN/run.json` and is read back to an equal config.
 
 import dataclasses
 import difflib
-import json
+import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -33,8 +33,14 @@ def fields(config: Any, prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def resolve(config: Any, key: str, aliases: Mapping[str, str]) -> str:
+def resolve(config: Any, key: str, aliases: Mapping[str, str], others: Sequence[str] = ()) -> str:
     """The dotted path that `key` (a path or an alias, without dashes in front) means.
+
+    Args:
+        config: whose fields there are.
+        key: as the user wrote it.
+        aliases: short name -> dotted path.
+        others: options of the command itself, `--run` and the like, which may be meant too.
 
     Raises:
         UserError: there is none; the message names the nearest.
@@ -44,7 +50,7 @@ def resolve(config: Any, key: str, aliases: Mapping[str, str]) -> str:
     path = aliases.get(name, name)
     if path in known:
         return path
-    near = difflib.get_close_matches(name, [*aliases, *known], n=1, cutoff=0.6)
+    near = difflib.get_close_matches(name, [*(word.lstrip("-") for word in others), *aliases, *known], n=1, cutoff=0.6)
     if not near:  # a right last part under a wrong or missing first one
         last = name.rsplit(".", 1)[-1]
         near = [path for path in known if path.rsplit(".", 1)[-1] == last][:1]
@@ -54,19 +60,25 @@ def resolve(config: Any, key: str, aliases: Mapping[str, str]) -> str:
     raise UserError(f"--{key}", "is no option", f"did you mean --{near[0]}?")
 
 
-def override(config: C, changes: Mapping[str, str], aliases: Mapping[str, str] = types.MappingProxyType({})) -> C:
+def override(
+    config: C,
+    changes: Mapping[str, str],
+    aliases: Mapping[str, str] = types.MappingProxyType({}),
+    others: Sequence[str] = (),
+) -> C:
     """A copy of `config` with fields set from text.
 
     Args:
         config: a frozen dataclass of values and frozen dataclasses.
         changes: dotted path or alias -> text, as from a command line. "none" is None, lists are "1,2,3".
         aliases: short name -> dotted path.
+        others: options of the command itself, for "did you mean".
 
     Raises:
         UserError: no such field, or the text does not fit its type.
     """
     for key, text in changes.items():
-        path = resolve(config, key, aliases)
+        path = resolve(config, key, aliases, others)
         try:
             config = _replaced(config, path.split("."), text)
         except ValidationError as error:
@@ -101,8 +113,18 @@ def _parsed(owner: type, name: str, text: str) -> Any:
 
 
 def to_json(config: Any) -> dict[str, Any]:
-    """A config as JSON values."""
-    return json.loads(TypeAdapter(type(config)).dump_json(config))
+    """A config as strict JSON values; an infinity is the text "inf"."""
+    return _strict(dataclasses.asdict(config))
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _strict(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
 
 
 def from_json(kind: type[C], values: Mapping[str, Any], source: object) -> C:
@@ -117,7 +139,7 @@ def from_json(kind: type[C], values: Mapping[str, Any], source: object) -> C:
         UserError: a field is unknown to this program or does not fit its type.
     """
     try:
-        config = TypeAdapter(kind).validate_json(json.dumps(values))
+        config = TypeAdapter(kind).validate_python(dict(values))
     except ValidationError as error:
         place = ".".join(str(part) for part in error.errors()[0]["loc"])
         fault = f"holds a config that does not fit ({place}: {error.errors()[0]['msg']})"
