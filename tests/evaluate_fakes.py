@@ -51,9 +51,12 @@ def make_store(lengths: tuple[int, ...], seed: int = 0) -> tuple[MemoryStore, np
     rng = np.random.default_rng(seed)
     codes = [rng.integers(len(SHIFTS), size=length) for length in lengths]
     frames = np.concatenate([film(c[:-1], seed=i) for i, c in enumerate(codes)])
-    edges = np.concatenate([[0], np.cumsum(lengths)])
-    shots = list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
-    return MemoryStore(frames, shots), np.concatenate(codes)
+    return MemoryStore(frames, spans_of(lengths)), np.concatenate(codes)
+
+
+def spans_of(lengths: tuple[int, ...]) -> list[tuple[int, int]]:
+    """[start, stop) of shots of these lengths, one after the other."""
+    return list(itertools.pairwise([0, *itertools.accumulate(lengths)]))
 
 
 class ShiftWorld:

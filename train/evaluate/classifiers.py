@@ -89,30 +89,31 @@ def fit_and_predict(
     seed: int,
 ) -> Int[np.ndarray, " M"]:
     """Train on the marked examples (AdamW, cosine rate), name the class of the others. Deterministic on a CPU."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]):  # start, order and dropout from the seed alone, whatever ran before
         torch.manual_seed(seed)
         for module in net.modules():
             if isinstance(module, nn.Linear | nn.Conv2d):
                 module.reset_parameters()
-    targets = torch.from_numpy(np.ascontiguousarray(labels)).long()
-    known = torch.from_numpy(np.flatnonzero(training))
+        known = torch.from_numpy(np.flatnonzero(training))
+        _train(net, inputs[known], torch.from_numpy(np.ascontiguousarray(labels)).long()[known], epochs)
+    net.eval()
+    with torch.no_grad():
+        rest = inputs[torch.from_numpy(np.flatnonzero(~training))]
+        return torch.cat([net(_prepared(part)).argmax(-1) for part in rest.split(256)]).numpy()
+
+
+def _train(net: nn.Module, inputs: Tensor, targets: Int[Tensor, " N"], epochs: int) -> None:
     optimiser = torch.optim.AdamW(net.parameters(), lr=1e-3, weight_decay=0.05)
-    batches = max(1, len(known) // 128)
+    batches = max(1, len(inputs) // 128)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs * batches)
     net.train()
     for _ in range(epochs):
-        order = known[torch.randperm(len(known), generator=generator)]
-        for batch in order.tensor_split(batches):
+        for batch in torch.randperm(len(inputs)).tensor_split(batches):
             loss = F.cross_entropy(net(_prepared(inputs[batch])), targets[batch])
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
             schedule.step()
-    net.eval()
-    with torch.no_grad():
-        rest = inputs[torch.from_numpy(np.flatnonzero(~training))]
-        return torch.cat([net(_prepared(part)).argmax(-1) for part in rest.split(256)]).numpy()
 
 
 def _prepared(inputs: Tensor) -> Tensor:

@@ -54,12 +54,14 @@ def frechet(a_ND: Float[np.ndarray, "N D"], b_MD: Float[np.ndarray, "M D"]) -> f
     """Squared Frechet distance of the Gaussians fitted to two sets (Dowson & Landau 1982):
 
     |m_a - m_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)). The trace of the root is the sum of the singular values of the
-    product of both factors, so no matrix root is taken and sets smaller than D are no special case.
+    product of both factors, so no matrix root is taken and sets smaller than D are no special case. The factors are
+    reduced by QR to the smaller of N and D first.
     """
     a, b = a_ND.astype(np.float64), b_MD.astype(np.float64)
     mean = np.square(a.mean(0) - b.mean(0)).sum()
     a, b = ((x - x.mean(0)) / np.sqrt(len(x) - 1) for x in (a, b))
-    cross = np.linalg.svd(a @ b.T, compute_uv=False).sum()
+    roots = [np.linalg.qr(x, mode="r") for x in (a, b)]
+    cross = np.linalg.svd(roots[0] @ roots[1].T, compute_uv=False).sum()
     return float(max(mean + np.square(a).sum() + np.square(b).sum() - 2 * cross, 0.0))
 
 

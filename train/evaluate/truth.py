@@ -32,9 +32,12 @@ def load_actions(path: str | Path) -> TrueActions:
     if not path.is_file():
         raise UserError(path, "there is no such file", remedy)
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        loaded = np.load(path, allow_pickle=False)
+        if not isinstance(loaded, np.lib.npyio.NpzFile):
+            raise ValueError("a single array, not an archive of named ones")
+        with loaded as archive:
             arrays = {name: archive[name] for name in archive.files if name in ("actions", "cuts")}
-    except (ValueError, OSError, BadZipFile, AttributeError) as error:  # a bare .npy has no `files`
+    except (ValueError, OSError, EOFError, BadZipFile) as error:
         raise UserError(path, "it cannot be read as an .npz of plain arrays", remedy) from error
     if "actions" not in arrays:
         raise UserError(path, "it holds no array named `actions`", remedy)

@@ -1,0 +1,229 @@
+"""The whole evaluation on worlds whose scores are known."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+from evaluate_fakes import ShiftWorld, make_store
+from PIL import Image
+
+from train.errors import UserError
+from train.evaluate import TrueActions, evaluate
+from train.evaluate.classifiers import _mlp, fit_and_predict
+from train.evaluate.drift import colour_distance, frechet
+from train.evaluate.image import PSNR_CAP_DB
+from train.evaluate.play import KEYS as PLAY_KEYS
+from train.evaluate.play import WARM_UP, time_play
+from train.evaluate.profile import PROFILES
+from train.evaluate.results import look_up
+
+SMALL = replace(PROFILES["quick"], clips=12, drift_clips=4, drift_steps=(16,), play_steps=5)
+NO_CUTS = np.zeros(0, np.int64)
+
+DOCUMENTED = Path(__file__).parents[1] / "docs" / "metrics.md"
+
+
+def quiet(line: str) -> None:
+    del line
+
+
+@pytest.fixture(scope="module")
+def data():
+    return make_store((110, 90, 80, 70, 60, 50))
+
+
+@pytest.fixture(scope="module")
+def trees(data, tmp_path_factory) -> dict[str, dict]:
+    store, actions = data
+    out = tmp_path_factory.mktemp("evaluations")
+    truth = TrueActions(actions, NO_CUTS)
+    return {
+        kind: evaluate(
+            ShiftWorld(kind), store, out=out / kind, actions=truth, profile=SMALL, seed=3, log=quiet, subject="a film"
+        )
+        | {"folder": str(out / kind)}
+        for kind in ("perfect", "copy", "deaf")
+    }
+
+
+def test_a_perfect_world_has_no_error_and_the_longest_horizon(trees) -> None:
+    tree = trees["perfect"]
+    assert tree["reconstruction"]["psnr"] == PSNR_CAP_DB
+    assert tree["reconstruction"]["sharpness"] == pytest.approx(1)
+    assert tree["reconstruction"]["fixed_point"] == pytest.approx(0, abs=1e-6)
+    assert set(tree["rollout"]["psnr"].values()) == {PSNR_CAP_DB}
+    assert tree["rollout"]["horizon"] == tree["data"]["steps"]
+    assert tree["control"]["delta_psnr"]["4"] > 20
+    assert look_up(tree, "details.control.delta_psnr.interval.4")[0] > 0
+
+
+def test_a_world_that_holds_the_last_frame_scores_as_that_baseline(trees) -> None:
+    tree = trees["copy"]
+    assert tree["rollout"]["horizon"] == 0
+    assert tree["rollout"]["psnr"] == tree["rollout"]["copy_last_psnr"]
+
+
+@pytest.mark.parametrize("kind", ["copy", "deaf"])
+def test_a_world_that_ignores_codes_has_no_control(trees, kind: str) -> None:
+    for key, steps in trees[kind]["control"].items():
+        assert steps["4"] == 0, key
+        assert set(steps.values()) <= {0, None}, key
+
+
+def test_codes_that_are_the_actions_agree_fully(trees) -> None:
+    actions = trees["perfect"]["actions"]
+    assert actions["mode_accuracy"] == 1
+    assert actions["probe_accuracy"] == 1
+    assert actions["nmi"] == pytest.approx(1)
+    assert actions["usage"] == 4
+    assert actions["perplexity"] == pytest.approx(4, abs=0.1)
+    assert actions["chance"]["mode_accuracy"] < 0.4
+    assert actions["chance"]["nmi"] < 0.05
+
+
+@pytest.mark.parametrize("shift", [1, -1])
+def test_actions_shifted_by_one_frame_fall_to_chance(data, tmp_path: Path, shift: int) -> None:
+    store, actions = data
+    truth = TrueActions(np.roll(actions, shift), NO_CUTS)
+    tree = evaluate(ShiftWorld(), store, out=tmp_path, actions=truth, profile=SMALL, clips=2, log=quiet)
+    chance = tree["actions"]["chance"]
+    assert tree["actions"]["mode_accuracy"] < chance["mode_accuracy"] + 0.1
+    assert tree["actions"]["nmi"] < 0.1
+
+
+def test_every_documented_key_is_there_and_every_null_has_a_reason(trees) -> None:
+    tree = trees["perfect"]
+    keys = re.findall(r"^\| `([a-z0-9_.]+)` \|", DOCUMENTED.read_text(), re.MULTILINE)
+    assert len(keys) > 40
+    for key in keys:
+        *parents, last = key.split(".")
+        node = tree
+        for name in parents:
+            node = node[name]
+        assert last in node, key
+        if node[last] is None:
+            assert look_up(tree, f"details.{key}.reason"), key
+    assert tree["drift"]["colour"]["1000"] is None
+    assert "--full" in tree["details"]["drift"]["colour"]["reason"]
+
+
+def test_every_number_says_where_it_comes_from(trees) -> None:
+    details = trees["perfect"]["details"]
+    for part in ("rollout", "control"):
+        for key, said in details[part].items():
+            if "reason" not in said:
+                assert {"n", "seed", "prompt", "mode"} <= set(said), (part, key)
+    assert details["rollout"]["psnr"]["mode"] == "autoregressive"
+    assert details["control"]["delta_psnr_prompt1"]["prompt"] == 1
+    assert details["rollout"]["psnr"]["n"] == trees["perfect"]["data"]["clips"]
+
+
+def test_files_hold_what_was_returned_and_pictures_open(trees) -> None:
+    folder = Path(trees["deaf"]["folder"])
+    tree = json.loads((folder / "metrics.json").read_text())
+    assert tree["rollout"]["psnr"]["8"] == trees["deaf"]["rollout"]["psnr"]["8"]
+    assert isinstance(tree["rollout"]["psnr"]["8"], float)
+    text = (folder / "metrics.txt").read_text()
+    assert "a film" in text
+    assert "not shown" in text
+    for name in ("reconstruction", "rollouts", "psnr_by_step"):
+        with Image.open(folder / f"{name}.png") as picture:
+            assert min(picture.size) > 100
+
+
+def test_the_same_seed_gives_the_same_numbers(data, trees, tmp_path: Path) -> None:
+    store, actions = data
+    truth = TrueActions(actions, NO_CUTS)
+    again = evaluate(ShiftWorld("deaf"), store, out=tmp_path, actions=truth, profile=SMALL, seed=3, log=quiet)
+    for part in ("reconstruction", "rollout", "control", "actions", "drift", "latents"):
+        assert again[part] == trees["deaf"][part], part
+
+
+def test_a_decoder_that_is_10_levels_too_bright_is_measured_so(data, tmp_path: Path) -> None:
+    store, _ = data
+    store = replace(store, frames=np.minimum(store.frames, 200).astype(np.uint8))
+    tree = evaluate(ShiftWorld(decode_offset=10), store, out=tmp_path, profile=SMALL, clips=3, log=quiet)
+    assert tree["reconstruction"]["psnr"] == pytest.approx(20 * np.log10(255 / 10), abs=1e-3)
+    assert tree["reconstruction"]["ssim"] > 0.9
+    assert tree["actions"]["nmi"] is None
+    assert "--actions" in look_up(tree, "details.actions.nmi.reason")
+
+
+def test_the_floor_is_the_mean_frame_that_was_given(data, tmp_path: Path) -> None:
+    store, _ = data
+    grey = np.full(store.frames.shape[1:], 128, np.uint8)
+    tree = evaluate(ShiftWorld(), store, out=tmp_path, mean_frame=grey, profile=SMALL, clips=2, log=quiet)
+    assert tree["data"]["mean_frame_source"] == "training data"
+    own = evaluate(ShiftWorld(), store, out=tmp_path, profile=SMALL, clips=2, log=quiet)
+    assert own["data"]["mean_frame_source"].startswith("the evaluated frames")
+    assert own["reconstruction"]["mean_frame_psnr"] > tree["reconstruction"]["mean_frame_psnr"]
+
+
+def test_a_world_that_gives_the_wrong_number_of_frames_is_refused(data, tmp_path: Path) -> None:
+    store, _ = data
+    world = ShiftWorld()
+    world.rollout_batch = lambda frames, prompt, codes: frames  # noqa: ARG005
+    with pytest.raises(ValueError, match="rollout_batch must give uint8 frames"):
+        evaluate(world, store, out=tmp_path, profile=SMALL, clips=2, log=quiet)
+
+
+def test_no_clips_are_refused(data, tmp_path: Path) -> None:
+    store, _ = data
+    with pytest.raises(UserError, match="--clips"):
+        evaluate(ShiftWorld(), store, out=tmp_path, profile=SMALL, clips=0, log=quiet)
+
+
+def test_the_full_profile_trains_a_classifier_and_compares_w(data, tmp_path: Path) -> None:
+    store, actions = data
+    profile = replace(SMALL, classifiers=True, frechet=True, drift_clips=8, action_frames=150)
+    truth = TrueActions(actions, NO_CUTS)
+    tree = evaluate(ShiftWorld(), store, out=tmp_path, actions=truth, profile=profile, log=quiet)
+    assert 0 <= tree["actions"]["supervised_accuracy"] <= 1
+    assert tree["actions"]["chance"]["supervised_accuracy"] < 0.45
+    assert 0.2 < tree["drift"]["frechet_w"]["16"] < 5
+
+
+def test_frechet_distance_of_known_gaussians() -> None:
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=(4000, 3))
+    assert frechet(a, a + np.array([2.0, 0, 0])) == pytest.approx(4)
+    assert frechet(a, 3 * a) == pytest.approx(4 * np.var(a, 0, ddof=1).sum() + 4 * np.square(a.mean(0)).sum())
+    b = rng.normal(size=(4000, 3)) @ np.array([[1, 0.5, 0], [0, 1, 0], [0, 0, 2.0]])
+    root = np.real(scipy.linalg.sqrtm(np.cov(a.T) @ np.cov(b.T)))
+    expected = np.square(a.mean(0) - b.mean(0)).sum() + np.trace(np.cov(a.T) + np.cov(b.T) - 2 * root)
+    assert frechet(a, b) == pytest.approx(expected, rel=1e-6)
+
+
+def test_runaway_colours_are_seen() -> None:
+    rng = np.random.default_rng(0)
+    real = rng.integers(50, 150, (20, 8, 8, 3)).astype(np.uint8)
+    assert colour_distance(real, real) == 0
+    assert colour_distance(real + np.uint8(30), real) == pytest.approx(30)
+
+
+def test_a_pair_classifier_learns_what_can_be_learned() -> None:
+    """The sign of one input: a net that trains at all is right, one fed with shuffled labels is not."""
+    rng = np.random.default_rng(0)
+    inputs = torch.from_numpy(rng.normal(size=(1200, 6)).astype(np.float32))
+    labels = (inputs[:, 0] > 0).long().numpy()
+    training = np.arange(1200) < 900
+    right = fit_and_predict(_mlp(6, 2), inputs, labels, training, 8, seed=0) == labels[~training]
+    blind = fit_and_predict(_mlp(6, 2), inputs, rng.permutation(labels), training, 8, seed=0) == labels[~training]
+    assert right.mean() > 0.9
+    assert blind.mean() < 0.7
+
+
+def test_the_play_clock_counts_every_step_after_the_warm_up() -> None:
+    world = ShiftWorld()
+    seen = []
+    world.step = lambda code: seen.append(code) or np.zeros((32, 32, 3), np.uint8)
+    timed = time_play(world, np.zeros((16, 32, 32, 3), np.uint8), 4, steps=7, seed=0)
+    assert len(seen) == WARM_UP + 7
+    assert set(timed) == set(PLAY_KEYS)
+    assert timed["p50_ms"] <= timed["p95_ms"]
+    assert timed["peak_memory_mb"] > 10
