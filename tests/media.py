@@ -37,6 +37,7 @@ def write_video(
     rotation: int = 0,
     sound: bool = False,
     options: dict[str, str] | None = None,
+    container_options: dict[str, str] | None = None,
 ) -> Path:
     """Encode pictures.
 
@@ -44,9 +45,9 @@ def write_video(
         times: seconds of each picture, for a varying rate; by default number / fps.
         rotation: of the display matrix, degrees counterclockwise.
         sound: add a track of silence.
-        options: of the encoder.
+        options, container_options: of the encoder and of the file format.
     """
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", options=container_options or {}) as container:
         stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001), options=options or {})
         stream.height, stream.width = pictures[0].shape[:2]
         stream.pix_fmt = pixel_format

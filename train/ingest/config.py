@@ -46,5 +46,6 @@ class IngestConfig:
     @property
     def fingerprint(self) -> str:
         """Equal for configurations that give the same frames."""
-        content = json.dumps({"algorithm": ALGORITHM, **dataclasses.asdict(self)}, sort_keys=True)
+        same = {"fps": float(self.fps), "duplicates_seconds": float(self.duplicates_seconds)}  # 15 and 15.0
+        content = json.dumps({"algorithm": ALGORITHM, **dataclasses.asdict(self), **same}, sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:16]

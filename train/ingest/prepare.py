@@ -55,6 +55,8 @@ def prepare(
     sources = find_sources([Path(path) for path in inputs], log)
     try:
         out.mkdir(parents=True, exist_ok=True)
+        if not os.access(out, os.W_OK):
+            raise PermissionError(out)
         for stale in out.glob(f"{PARTIAL}*"):
             shutil.rmtree(stale, ignore_errors=True)
         outcomes = _ingest_all(sources, out, config, workers, log, progress)
@@ -179,6 +181,8 @@ def _assemble(sources: list[Source], outcomes: list[Outcome], out: Path, config:
     for source, outcome in zip(sources, outcomes, strict=True):
         record = read_record(out, outcome.key) if outcome.key else None
         twin = next((r.name for r in records if record and r.sha256 == record.sha256), None)
+        if twin:
+            log(f"{source.name}: same content as {twin}; left out")
         if record is None or twin:
             skipped.append([source.name, outcome.fault or f"same content as {twin}"])
             continue

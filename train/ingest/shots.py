@@ -111,7 +111,7 @@ class _CutDetector:
     """Feeds PySceneDetect and answers, `WINDOW` frames late, whether each frame begins a shot."""
 
     def __init__(self, fps: float) -> None:
-        self._fps = fps
+        self._fps = float(fps)  # PySceneDetect refuses whole numbers
         self._reset()
 
     def _reset(self) -> None:

@@ -7,12 +7,14 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import av
+import cv2
 import numpy as np
 
 from train.errors import UserError
@@ -79,12 +81,12 @@ def ingest_source(
         return Outcome(fault=str(error))
     except UserError as error:
         return Outcome(usage=(error.subject, error.fault, error.remedy))
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, av.FFmpegError) as error:
         if is_disk_full(error):
             return Outcome(fault="the disk is full", disk_full=True)
-        if isinstance(error, PermissionError | av.FFmpegError):
-            return Outcome(fault=f"cannot be read ({str(error).splitlines()[0]})")
-        raise
+        if isinstance(error, RuntimeError):
+            raise
+        return Outcome(fault=f"cannot be read ({error})")
     finally:
         if partial is not None:
             shutil.rmtree(partial, ignore_errors=True)
@@ -104,7 +106,7 @@ def is_finished(out: Path, key: str) -> bool:
 
 
 def read_record(out: Path, key: str) -> SourceRecord | None:
-    """The record of a finished source."""
+    """The record of a finished source; None where there is none, or one that this program did not write."""
     try:
         return SourceRecord(**json.loads((out / f"{key}.json").read_text(encoding="utf-8")))
     except (FileNotFoundError, ValueError, TypeError):
@@ -240,10 +242,9 @@ _done: object = None
 
 def start_worker(stop: object, done: object) -> None:
     """Initialise a worker process with the event that ends it and the counter of seconds done."""
-    import signal
-
     global _stop, _done
     _stop, _done = stop, done
+    cv2.setNumThreads(1)  # the cores are shared out between processes already
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers Ctrl-C and tells its workers
 
 
