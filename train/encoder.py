@@ -35,6 +35,7 @@ class EncoderStageConfig:
         pace: length of the stage.
         batch: frames a step; a multiple of 4 for D's minibatch statistic.
         adam: optimiser of encoder and student.
+        student_rate: factor on the student's learning rate.
         adam_d: optimiser of D.
         tune_student: train the student too, on real frames.
         mse: weight of the squared error of the image.
@@ -59,7 +60,8 @@ class EncoderStageConfig:
     pace: Pace = field(default_factory=lambda: Pace(steps=100_000))
     batch: int = 16
     adam: AdamConfig = field(default_factory=lambda: AdamConfig(rate=1e-3, beta1=0.9, beta2=0.99, clip=1.0))
-    adam_d: AdamConfig = field(default_factory=lambda: AdamConfig(rate=1e-3, beta1=0.0, beta2=0.99))
+    student_rate: float = 4.0
+    adam_d: AdamConfig = field(default_factory=lambda: AdamConfig(rate=2e-3, beta1=0.0, beta2=0.99))
     tune_student: bool = True
     mse: float = 1.0
     l1: float = 1.0
@@ -142,7 +144,8 @@ class EncoderStage:
         if config.perceptual > 0:
             self._perceptual = self._place.put(make_perceptual(config.perceptual_kind, discriminator))
         self.ema = Ema(self.model, config.ema_half_life)
-        self._adam = Adam(self.model.parameters(), config.adam)
+        tuned = (student.parameters(), config.student_rate)
+        self._adam = Adam(encoder.parameters(), config.adam, faster=tuned)
         self._adam_d = Adam(self.discriminator.parameters(), config.adam_d.lazy(config.r1_every))
         self._augment = AdaptiveAugment(config.augment)
         self._heldout = HeldOut(corpus, self._place)

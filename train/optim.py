@@ -56,14 +56,24 @@ class Adam:
     Args:
         parameters: what it trains.
         config: rate and clipping.
+        faster: more parameters, and the factor on their rate. Networks whose weights have unit variance and are scaled
+            at run time (StyleGAN2 and the student) learn at a several times higher rate than ordinary ones.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], config: AdamConfig) -> None:
+    def __init__(
+        self,
+        parameters: Iterable[nn.Parameter],
+        config: AdamConfig,
+        *,
+        faster: tuple[Iterable[nn.Parameter], float] = ((), 1.0),
+    ) -> None:
         self.config = config
-        self._parameters = [parameter for parameter in parameters if parameter.requires_grad]
+        groups = [(parameters, 1.0), faster]
+        groups = [([p for p in members if p.requires_grad], factor) for members, factor in groups]
+        self._parameters = [parameter for members, _ in groups for parameter in members]
         device = self._parameters[0].device.type
         self._adam = torch.optim.Adam(
-            self._parameters,
+            [{"params": members, "factor": factor} for members, factor in groups if members],
             lr=config.rate,
             betas=(config.beta1, config.beta2),
             fused=device in ("cpu", "cuda"),
@@ -78,7 +88,7 @@ class Adam:
         if self.config.clip > 0:
             norm = nn.utils.clip_grad_norm_(self._parameters, self.config.clip).detach()
         for group in self._adam.param_groups:
-            group["lr"] = rate_at(self.config, progress) * lr_scale
+            group["lr"] = rate_at(self.config, progress) * lr_scale * group["factor"]
         self._adam.step()
         self._adam.zero_grad(set_to_none=True)
         return norm
