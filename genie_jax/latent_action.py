@@ -140,6 +140,15 @@ class LatentActionModel:
         shape = inputs_BT.shape[2:] if self.config.form == "warp" else clip.w_BTLD.shape[2:]
         return predicted.reshape(*codes_BTm1.shape, *shape)
 
+    def next_over_current(self, params: Params, vq_state: VQState, clip: Clip) -> Float[Array, ""]:
+        """Distance of the predictions to the next frames over their distance to the current ones; below 1 is well.
+
+        The predictions are those under the inferred codes.
+        """
+        before, after = self._pairs(clip)
+        coded = self.config.quantizer()(vq_state, self.form.encode(params, before, after), train=False)
+        return _nearness(self.form.decode(params, before, coded.quantized), before, after)
+
     def _inputs(self, clip: Clip) -> Array:
         inputs_BT = self.form.inputs(clip)
         if inputs_BT.shape[1] < 2:
@@ -151,3 +160,7 @@ class LatentActionModel:
         inputs_BT = self._inputs(clip)
         shape = inputs_BT.shape[2:]
         return inputs_BT[:, :-1].reshape(-1, *shape), inputs_BT[:, 1:].reshape(-1, *shape)
+
+
+def _nearness(predicted: Array, before: Array, after: Array) -> Float[Array, ""]:
+    return jnp.mean(jnp.abs(predicted - after)) / (jnp.mean(jnp.abs(predicted - before)) + 1e-6)

@@ -1,4 +1,4 @@
-"""Pictures for the action model: area resize, bilinear warp, pixel shuffle, flicker-proof motion weights."""
+"""Pictures for the action model: area resize, bilinear warp, block matching, pixel shuffle."""
 
 import functools
 
@@ -53,3 +53,28 @@ def pixel_shuffle(x_NHWC: Float[Array, "N H W C4"]) -> Float[Array, "N H2 W2 C"]
     count, height, width, channels = x_NHWC.shape
     x = x_NHWC.reshape(count, height, width, 2, 2, channels // 4)
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(count, 2 * height, 2 * width, channels // 4)
+
+
+def matching(
+    before_NHWC: Float[Array, "N H W C"], after_NHWC: Float[Array, "N H W C"], *, shrink: int, radius: int, cells: int
+) -> Float[Array, "N cells cells O"]:
+    """Where each part of a picture went: how well each displacement explains it, softly and without parameters.
+
+    The classic block matching of video coding, as a distribution: pictures are shrunk, and for each displacement of at
+    most `radius` shrunk pixels the mean absolute error over a cell becomes exp(-50 error), normalised over the O =
+    (2 radius + 1)^2 displacements. A cell without texture says nothing: its distribution is even.
+    """
+    count, height = before_NHWC.shape[:2]
+    side, cell = height // shrink, height // shrink // cells
+
+    def small(image: Array) -> Array:
+        return image.reshape(count, side, shrink, side, shrink, -1).mean((2, 4))
+
+    before, after = small(before_NHWC), small(after_NHWC)
+    padded = jnp.pad(after, ((0, 0), (radius, radius), (radius, radius), (0, 0)), mode="edge")
+    errors = []
+    for down in range(2 * radius + 1):
+        for right in range(2 * radius + 1):
+            error = jnp.abs(before - padded[:, down : down + side, right : right + side]).mean(-1)
+            errors.append(error.reshape(count, cells, cell, cells, cell).mean((2, 4)))
+    return jax.lax.stop_gradient(jax.nn.softmax(-50 * jnp.stack(errors, -1), -1))

@@ -17,7 +17,10 @@ from jaxtyping import Array, Float
 
 from genie_jax.clips import Clip
 from genie_jax.nn import Params, graph_of, split
-from genie_jax.pixels import area_resize, pixel_shuffle, warp
+from genie_jax.pixels import area_resize, matching, pixel_shuffle, warp
+
+# (shrink, radius): far displacements coarsely, near ones finely; 12 and 4 pixels of the working picture.
+MATCHING = ((4, 3), (2, 2))
 
 
 @dataclass(frozen=True)
@@ -48,22 +51,33 @@ def _down(inputs: int, outputs: int, rngs: nnx.Rngs) -> nnx.Conv:
 
 
 class PairEncoder(nnx.Module):
-    """Two frames and their difference to one vector; the last map is flattened, so that places are kept apart."""
+    """Two frames to one vector: what changed (convolutions of pictures and difference) and what moved (matching).
+
+    Matching is given, not learned: a small encoder trained for minutes finds colours long before displacements, and
+    codes that name colours are no actions. The last maps are flattened, so that places are kept apart.
+    """
 
     def __init__(self, config: WarpConfig, dim: int, rngs: nnx.Rngs) -> None:
         half, quarter, eighth = config.encoder_channels
+        self.cells = config.size // 8
         self.half = _down(9, half, rngs)
         self.quarter = _down(half, quarter, rngs)
         self.eighth = _down(quarter, eighth, rngs)
-        self.norm = nnx.LayerNorm(eighth, rngs=rngs)
-        self.out = nnx.Linear(eighth * (config.size // 8) ** 2, dim, rngs=rngs)
+        displacements = sum((2 * radius + 1) ** 2 for _, radius in MATCHING)
+        self.moved = nnx.Linear(displacements, eighth, rngs=rngs)
+        self.norm = nnx.LayerNorm(2 * eighth, rngs=rngs)
+        self.out = nnx.Linear(2 * eighth * self.cells**2, dim, rngs=rngs)
 
     def __call__(self, before_NSSC: Float[Array, "N S S 3"], after_NSSC: Float[Array, "N S S 3"]) -> Array:
-        difference = after_NSSC - before_NSSC
         # Differences are small against colours: scaled up they start at the same size.
-        x = jnp.concatenate([before_NSSC - 0.5, after_NSSC - 0.5, 4 * difference], -1)
+        x = jnp.concatenate([before_NSSC - 0.5, after_NSSC - 0.5, 4 * (after_NSSC - before_NSSC)], -1)
         for layer in (self.half, self.quarter, self.eighth):
             x = jax.nn.silu(layer(x))
+        matches = [
+            matching(before_NSSC, after_NSSC, shrink=shrink, radius=radius, cells=self.cells)
+            for shrink, radius in MATCHING
+        ]
+        x = jnp.concatenate([x, jax.nn.silu(self.moved(4 * jnp.concatenate(matches, -1)))], -1)
         return self.out(self.norm(x).reshape(len(x), -1))  # N D
 
 
