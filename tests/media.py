@@ -6,6 +6,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.stream import Disposition
 
 
 def moving_square(
@@ -75,8 +76,16 @@ def write_silence(container: av.container.OutputContainer, track: av.AudioStream
         container.mux(part)
 
 
-def write_sound_file(path: Path) -> Path:
-    """A media file with sound only."""
+def write_sound_file(path: Path, *, cover: np.ndarray | None = None) -> Path:
+    """A media file with sound only, on request with a cover picture."""
     with av.open(str(path), "w") as container:
-        write_silence(container, container.add_stream("aac", rate=8000, layout="mono"), 1.0)
+        track = container.add_stream("aac", rate=8000, layout="mono")
+        if cover is not None:
+            picture = container.add_stream("mjpeg", rate=1)
+            picture.height, picture.width = cover.shape[:2]
+            picture.pix_fmt = "yuvj420p"
+            picture.disposition = Disposition.attached_pic
+            container.mux(picture.encode(av.VideoFrame.from_ndarray(cover, format="rgb24")))
+            container.mux(picture.encode())
+        write_silence(container, track, 1.0)
     return path

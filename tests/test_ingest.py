@@ -129,11 +129,18 @@ def test_bad_inputs_give_one_line_each_and_the_rest_goes_on(tmp_path, clip):
     (tmp_path / "empty.mp4").write_bytes(b"")
     (tmp_path / "text.mp4").write_bytes(b"this is no video " * 50)
     write_sound_file(tmp_path / "sound.m4a")
+    write_sound_file(tmp_path / "cover.mp4", cover=moving_square(1)[0])
     still = write_video(tmp_path / "black.mp4", [np.zeros((64, 96, 3), np.uint8)] * 30)
-    bad = [tmp_path / "empty.mp4", tmp_path / "text.mp4", tmp_path / "sound.m4a", still]
+    bad = [tmp_path / "empty.mp4", tmp_path / "text.mp4", tmp_path / "sound.m4a", tmp_path / "cover.mp4", still]
     store, lines = ingest([*bad, clip], tmp_path / "out")
     assert len(store) == 30
-    for name, words in (("empty.mp4", "is empty"), ("text.mp4", "not a readable"), ("sound.m4a", "sound only")):
+    faults = {
+        "empty.mp4": "is empty",
+        "text.mp4": "not a readable",
+        "sound.m4a": "sound only",
+        "cover.mp4": "sound only",
+    }
+    for name, words in faults.items():
         assert [words in line for line in lines if line.startswith(name)] == [True]
     assert any(line.startswith("black.mp4: nothing to keep") for line in lines)
     assert [name for name, _ in store.manifest.skipped] == [b.name for b in bad]
