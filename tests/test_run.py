@@ -111,7 +111,7 @@ def test_results_round_trip_and_damage_is_named(tmp_path: Path) -> None:
     write_result(tmp_path, {"line": tensors})
     back = read_result(tmp_path, "line")
     for name, value in tensors.items():
-        np.testing.assert_array_equal(back[name], value)
+        np.testing.assert_array_equal(back[name], value, strict=True)
     (tmp_path / "line.safetensors").write_bytes(b"1234")
     with pytest.raises(UserError, match="cannot be read"):
         read_result(tmp_path, "line")

@@ -100,6 +100,10 @@ class Run:
         self.config: dict[str, Any] | None = None
         self.settings: dict[str, Any] = {}
         self.stages: dict[str, StageRecord] = {}
+        self.reload()
+
+    def reload(self) -> None:
+        """Read `run.json` again: another process may have written it before this one had the lock."""
         if self._file.exists():
             self._read()
 
@@ -186,7 +190,7 @@ def write_result(folder: Path, result: Mapping[str, Mapping[str, np.ndarray]]) -
     for stem, tensors in result.items():
         place = folder / f"{stem}.safetensors"
         beside = place.with_name(place.name + ".tmp")
-        save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, str(beside))
+        save_file({name: np.asarray(value, order="C") for name, value in tensors.items()}, str(beside))
         os.replace(beside, place)
 
 

@@ -24,22 +24,10 @@ def add_device_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def chosen(wanted: str) -> tuple[str, str]:
-    """The device kinds of PyTorch and of JAX for a `--device`; makes the latter JAX's default.
-
-    Raises:
-        UserError: there is no such kind, or one of the frameworks sees none of it.
-    """
+def check_kind(wanted: str) -> None:
+    """Raises UserError where `--device` names no kind of device."""
     if wanted not in DEVICES:
         raise UserError(f"--device {wanted}", "is no kind of device", f"choose one of {', '.join(DEVICES)}")
-    from genie_jax.devices import use_device
-    from torch_bridge.devices import torch_device
-
-    try:
-        return torch_device(wanted).type, use_device(wanted).platform.replace("gpu", "cuda")
-    except ValueError as error:
-        fault, _, remedy = str(error).partition(": ")
-        raise UserError(f"--device {wanted}", fault, remedy) from error
 
 
 def table(torch_kind: str, jax_kind: str) -> list[str]:
@@ -57,11 +45,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print what is seen and the table."""
-    torch_kind, jax_kind = chosen(args.device)
+    check_kind(args.device)
     import jax
 
     import genie_jax.devices
     import torch_bridge.devices
+    from train.devices import choose_devices
+
+    torch_device, jax_device = choose_devices(args.device)
 
     for kind in torch_bridge.devices.present():
         print(f"PyTorch sees {kind}: {torch_bridge.devices.describe(kind)}")
@@ -69,5 +60,5 @@ def run(args: argparse.Namespace) -> int:
         names = ", ".join(str(device.device_kind) for device in jax.devices(kind))
         print(f"JAX sees {kind}: {names}")
     print()
-    print("\n".join(table(torch_kind, jax_kind)))
+    print("\n".join(table(torch_device.type, jax_device.platform.replace("gpu", "cuda"))))
     return 0

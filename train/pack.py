@@ -1,0 +1,74 @@
+"""The world of a run: what its stages learned, as the folder that play loads."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from torch_bridge.bundle import write_world
+from torch_bridge.manifest import Provenance, WorldManifest, numbered_codes
+from train.overrides import to_json
+from train.parts import Parts
+from train.run import versions
+
+
+def pack_world(parts: Parts, path: Path) -> None:
+    """Write the world's folder."""
+    config = parts.config
+    window = config.dynamics.model.window
+    tensors = {
+        "encoder": parts.result("drift", "encoder"),
+        "decoder": parts.result("encoder", "student"),
+        "actions": parts.result("actions", "actions"),
+        "dynamics": parts.result("dynamics", "dynamics"),
+    }
+    codes_F = parts.result("actions", "codes")["codes"]
+    usage = np.bincount(codes_F[codes_F >= 0], minlength=config.codes)
+    manifest = WorldManifest(
+        size=config.size,
+        fps=parts.store.fps,
+        rows=config.rows,
+        style_dim=config.style_dim,
+        window=window,
+        codes=numbered_codes(usage),
+        encoder=asdict(replace(config.encoder.model, pretrained=False)),
+        student=asdict(config.student.model),
+        actions=asdict(config.actions.model),
+        dynamics=asdict(config.dynamics.model),
+        noise_level=config.world.noise_level,
+        clamp=config.world.clamp,
+        provenance=Provenance(
+            run=parts.run.path.name,
+            config=to_json(config),
+            versions=versions(),
+            sources=tuple(source.name for source in parts.store.sources),
+        ),
+    )
+    write_world(path, manifest, tensors, prompts(parts, config.world.prompts, window))
+
+
+def prompts(parts: Parts, count: int, length: int) -> dict[str, UInt8[np.ndarray, "T H W C"]]:
+    """Clips of real frames by name, half of them held out ("heldout0", ...), the rest seen in training ("seen0", ...).
+
+    A corpus whose shots are all shorter than `length` gives clips of its longest shot's length.
+    """
+    corpus = parts.corpus
+    found: dict[str, np.ndarray] = {}
+    for name, shots, wanted in (
+        ("heldout", corpus.heldout_shots, count // 2),
+        ("seen", corpus.train_shots, count - count // 2),
+    ):
+        for number, start_stop in enumerate(_spread(shots, wanted, length)):
+            found[f"{name}{number}"] = corpus.read(np.arange(*start_stop))
+    return found
+
+
+def _spread(shots: np.ndarray, count: int, length: int) -> list[tuple[int, int]]:
+    """Up to `count` clips [start, stop), evenly spread over all places where one fits."""
+    if not len(shots) or count == 0:
+        return []
+    length = min(length, int((shots[:, 1] - shots[:, 0]).max()))
+    starts = np.concatenate([np.arange(a, b - length + 1) for a, b in shots.tolist()])
+    chosen = np.unique(np.linspace(0, len(starts) - 1, count).round().astype(int))
+    return [(int(starts[place]), int(starts[place]) + length) for place in chosen]

@@ -1,0 +1,179 @@
+"""The stages of a run, each built from the config and from what the stages before it left in their folders."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+import jax
+import numpy as np
+import torch
+
+from torch_bridge.discriminator import Discriminator
+from torch_bridge.encoder import Encoder
+from torch_bridge.mobile_stylegan import Student
+from torch_bridge.stylegan2 import Generator
+from train.actions import ActionsStage, infer_corpus_codes, load_action_model
+from train.config import Config
+from train.corpus import Corpus
+from train.drift import DriftStage
+from train.dynamics import DynamicsStage, Latents
+from train.encoder import EncoderStage
+from train.errors import UserError
+from train.ingest.store import FrameStore
+from train.latents import encode_corpus
+from train.progress import LINE_SECONDS, Log
+from train.run import Run, read_result, write_result
+from train.student import StudentStage
+from train.teacher import TeacherStage
+from train.torch_stage import Placement, load_arrays
+
+
+class Parts:
+    """Builds stages; the corpus is opened when the first of them needs it.
+
+    Args:
+        run: where results are.
+        config: of all stages.
+        frames: folder of frames.
+        torch_device: where the PyTorch stages run.
+        jax_device: where the JAX stages run.
+    """
+
+    def __init__(
+        self, run: Run, config: Config, frames: Path, torch_device: torch.device, jax_device: jax.Device
+    ) -> None:
+        self.run, self.config, self.frames = run, config, frames
+        self.torch_device, self.jax_device = torch_device, jax_device
+
+    @cached_property
+    def store(self) -> FrameStore:
+        """The frames."""
+        store = FrameStore(self.frames)
+        if store.size != self.config.size:
+            fault = f"its frames are {store.size} pixels high, the world's are to be {self.config.size}"
+            raise UserError(self.frames, fault, f"give --size {store.size}, or prepare with --size {self.config.size}")
+        return store
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """The frames as training data."""
+        config = self.config
+        return Corpus(self.store, seed=config.seed, holdout=config.holdout, memory_limit_mb=config.memory_limit_mb)
+
+    def result(self, stage: str, stem: str) -> dict[str, np.ndarray]:
+        """Tensors that a finished stage left."""
+        return read_result(self.run.folder(stage), stem)
+
+    def _discriminator(self, stage: str) -> Discriminator:
+        return load_arrays(Discriminator(self.config.teacher.discriminator), self.result(stage, "discriminator"))
+
+    def _student(self, stage: str) -> Student:
+        return load_arrays(Student(self.config.student.model), self.result(stage, "student"))
+
+    def _encoder(self, stage: str) -> Encoder:
+        untrained = Encoder(replace(self.config.encoder.model, pretrained=False))
+        return load_arrays(untrained, self.result(stage, "encoder"))
+
+    def teacher(self) -> TeacherStage:
+        """z -> w -> frame."""
+        return TeacherStage(self.config.teacher, self.corpus, seed=self.config.seed, device=self.torch_device)
+
+    def student(self) -> StudentStage:
+        """w -> frame, from the teacher."""
+        generator = load_arrays(Generator(self.config.teacher.generator), self.result("teacher", "generator"))
+        return StudentStage(
+            self.config.student,
+            generator,
+            self._discriminator("teacher"),
+            seed=self.config.seed,
+            device=self.torch_device,
+        )
+
+    def encoder(self) -> EncoderStage:
+        """frame -> w, through the student."""
+        w = self.result("student", "w")
+        return EncoderStage(
+            self.config.encoder,
+            self.corpus,
+            self._student("student"),
+            self._discriminator("student"),
+            w["mean"],
+            w["std"],
+            seed=self.config.seed,
+            device=self.torch_device,
+        )
+
+    def drift(self) -> DriftStage:
+        """The encoder tuned on generated frames."""
+        return DriftStage(
+            self.config.drift,
+            self.corpus,
+            self._encoder("encoder"),
+            self._student("encoder"),
+            seed=self.config.seed,
+            device=self.torch_device,
+        )
+
+    def encode_latents(self, folder: Path, log: Log) -> None:
+        """w of every frame, by the tuned encoder."""
+        settings = self.config.encoder
+        place = Placement(self.torch_device, settings.precision, settings.channels_last)
+        encode_corpus(
+            self._encoder("drift"),
+            self.corpus,
+            len(self.store),
+            folder,
+            place=place,
+            batch=self.config.latents_batch,
+            progress=_told(log),
+        )
+
+    def latents(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """w of every frame (memory-mapped), mean and deviation over the training frames."""
+        folder = self.run.folder("latents")
+        stats = json.loads((folder / "stats.json").read_text(encoding="utf-8"))
+        mean_LD, std_LD = (np.array(stats[name], np.float32) for name in ("mean", "std"))
+        return np.load(folder / "w.npy", mmap_mode="r"), mean_LD, std_LD
+
+    def _w_of_actions(self) -> np.ndarray | None:
+        """w as the action model reads it, normalised as the dynamics normalise it; None for one that reads frames."""
+        if self.config.actions.model.form != "mlp":
+            return None
+        w_FLD, mean_LD, std_LD = self.latents()
+        least = self.config.dynamics.std_floor * np.sqrt(np.mean(np.square(std_LD)))
+        return (np.asarray(w_FLD) - mean_LD) / np.maximum(std_LD, least).astype(np.float32)
+
+    def actions(self) -> ActionsStage:
+        """(frame, frame) -> code."""
+        w_FLD, config = self._w_of_actions(), self.config
+        return ActionsStage(config.actions, self.corpus, w_FLD=w_FLD, seed=config.seed, device=self.jax_device)
+
+    def infer_codes(self) -> None:
+        """The code of every frame to the next, written beside the action model's weights."""
+        model = load_action_model(self.result("actions", "actions"), self.config.actions.model)
+        codes_F = infer_corpus_codes(*model, self.corpus, w_FLD=self._w_of_actions())
+        write_result(self.run.folder("actions"), {"codes": {"codes": codes_F}})
+
+    def dynamics(self) -> DynamicsStage:
+        """(w, code) -> next w."""
+        w_FLD, mean_LD, std_LD = self.latents()
+        codes_F = self.result("actions", "codes")["codes"]
+        shots = self.corpus.train_shots, self.corpus.heldout_shots
+        latents = Latents(w_FLD, codes_F, *shots, mean_LD, std_LD)
+        return DynamicsStage(self.config.dynamics, latents, seed=self.config.seed, device=self.jax_device)
+
+
+def _told(log: Log) -> Callable[[int, int], None]:
+    """A progress callback that tells a line now and then."""
+    told = time.monotonic()
+
+    def tell(done: int, total: int) -> None:
+        nonlocal told
+        if time.monotonic() - told >= LINE_SECONDS:
+            told = time.monotonic()
+            log(f"latents {done / total:4.0%}: {done} of {total} frames")
+
+    return tell

@@ -1,0 +1,161 @@
+"""From a source of frames to a world: the order of the stages, what each reads, and what it is fingerprinted by."""
+
+import gc
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from torch_bridge.memory import keep_freed_memory
+from train.config import Config
+from train.devices import choose_devices
+from train.ingest.prepare import prepare
+from train.ingest.store import Manifest
+from train.loop import train_stage
+from train.overrides import to_json
+from train.pack import pack_world
+from train.parts import Parts
+from train.plan import Done, Step, Task, execute
+from train.progress import Log, duration
+from train.run import Run, write_result
+from train.source import Source, content_of
+from train.stage import Stage
+
+NEEDS = {
+    "prepare": (),
+    "teacher": ("prepare",),
+    "student": ("teacher",),
+    "encoder": ("prepare", "student"),
+    "drift": ("prepare", "encoder"),
+    "latents": ("prepare", "drift"),
+    "actions": ("prepare",),
+    "dynamics": ("prepare", "latents", "actions"),
+    "world": ("prepare", "encoder", "drift", "actions", "dynamics"),
+}
+UNTIMED_SHARE = 0.15  # of an average stage's share: what encoding the corpus and packing the world are counted as
+# Of a pace only the steps decide what is learned; the rest says when to look and to save.
+PACE_ASIDE = ("share", "preview_every", "checkpoint_seconds")
+
+
+def train_run(
+    source: Source,
+    run: Run,
+    config: Config,
+    *,
+    minutes: float | None = None,
+    device: str = "auto",
+    log: Log = print,
+) -> None:
+    """Bring a run up to date: every stage that is not finished with this config, then the world.
+
+    Args:
+        source: of the frames.
+        run: the folder; what is finished in it is kept.
+        config: of all stages.
+        minutes: time for everything over all processes; None trains every stage to its number of steps, or for what
+            the run was given before.
+        device: "auto", "cpu", "cuda" or "mps".
+        log: takes lines.
+
+    Raises:
+        UserError: the source, the device or the run cannot be used.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the state has been saved.
+    """
+    torch_device, jax_device = choose_devices(device)
+    keep_freed_memory()
+    with run.lock():
+        run.reload()
+        minutes = minutes if minutes is not None else run.settings.get("minutes")
+        run.settings = source.settings(run) | {"minutes": minutes}
+        run.config = to_json(config)
+        run.save()
+        parts = Parts(run, config, source.folder(run), torch_device, jax_device)
+        worked = execute(plan(parts, source), run, minutes=minutes, log=log)
+    _farewell(run, worked, log)
+
+
+def plan(parts: Parts, source: Source) -> list[Step]:
+    """The steps of a run, in their order."""
+    config, values = parts.config, to_json(parts.config)
+    shared = {name: values[name] for name in ("seed", "holdout")}
+    torch_kind = parts.torch_device.type
+    jax_kind = parts.jax_device.platform
+    stages: dict[str, tuple[Callable[[], Stage], str]] = {
+        "teacher": (parts.teacher, torch_kind),
+        "student": (parts.student, torch_kind),
+        "encoder": (parts.encoder, torch_kind),
+        "drift": (parts.drift, torch_kind),
+        "actions": (parts.actions, jax_kind),
+        "dynamics": (parts.dynamics, jax_kind),
+    }
+    shares = {name: getattr(config, name).pace.share for name in stages}
+    aside = UNTIMED_SHARE * sum(shares.values()) / len(shares)
+
+    def latents(task: Task) -> Done:
+        parts.encode_latents(task.folder, task.log)
+        return Done()
+
+    def world(task: Task) -> Done:
+        pack_world(parts, task.folder)
+        return Done()
+
+    needs, settings = dict(NEEDS), {name: {**shared, **_settings(values[name])} for name in stages}
+    if config.actions.model.form == "mlp":
+        needs["actions"] = ("prepare", "latents")
+        settings["actions"]["std_floor"] = config.dynamics.std_floor  # decides how the w it reads is normalised
+    after = {"actions": parts.infer_codes}
+    steps = {
+        name: Step(name, needs[name], settings[name], _trained(build, after.get(name)), shares[name], place)
+        for name, (build, place) in stages.items()
+    }
+    steps["prepare"] = _preparation(parts, source, values["ingest"])
+    steps["latents"] = Step("latents", NEEDS["latents"], shared, latents, aside, torch_kind)
+    steps["world"] = Step("world", NEEDS["world"], {**shared, **values["world"]}, world, aside)
+    return [steps[name] for name in NEEDS]
+
+
+def _settings(stage: dict[str, Any]) -> dict[str, Any]:
+    pace = {name: value for name, value in stage["pace"].items() if name not in PACE_ASIDE}
+    return {**stage, "pace": pace}
+
+
+def _preparation(parts: Parts, source: Source, ingest: dict[str, Any]) -> Step:
+    if source.frames is not None:
+        found = content_of(Manifest.load(source.frames))
+        return Step("prepare", (), {"frames": found}, lambda _: Done(identity=found))
+    inputs = parts.run.settings["inputs"]
+
+    def work(task: Task) -> Done:
+        manifest = prepare(source.inputs, parts.frames, parts.config.ingest, log=task.log, progress=sys.stderr.isatty())
+        return Done(identity=content_of(manifest))
+
+    return Step("prepare", (), {"ingest": ingest, "inputs": inputs}, work, device="cpu")
+
+
+def _trained(build: Callable[[], Stage], after: Callable[[], None] | None = None) -> Callable[[Task], Done]:
+    def work(task: Task) -> Done:
+        stage = build()
+        outcome = train_stage(stage, task.folder, budget_seconds=task.budget_left(), log=task.log)
+        write_result(task.folder, stage.result())
+        if after is not None:
+            after()
+        done = Done(outcome.steps, outcome.earlier_seconds, outcome.alarms)
+        del stage  # before the next one is built
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return done
+
+    return work
+
+
+def _farewell(run: Run, worked: list[str], log: Log) -> None:
+    world = run.folder("world")
+    spent = sum(record.seconds for record in run.stages.values())
+    if not worked:
+        log("nothing to do: every stage is finished with this config")
+    log(f"the world is in {world} ({duration(spent)} of training, previews in {run.path / 'previews'})")
+    log(f"  play it:     genie play {world}")
+    log(f"  a film:      genie rollout {world} --actions random --steps 100 -o rollout.mp4")
+    log(f"  measure it:  genie evaluate {world} --video ANOTHER.mp4")
