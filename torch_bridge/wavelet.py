@@ -32,8 +32,8 @@ def haar_idwt(bands: Float[Tensor, "B 4C H W"]) -> Float[Tensor, "B C 2H 2W"]:
 
 def merge_bands(bands: Float[Tensor, "B 4C H W"]) -> Float[Tensor, "B C 2H 2W"]:
     """Twice `haar_idwt`: for callers that scale the bands anyway and can put the factor 1/2 there."""
-    channels, rest = divmod(bands.shape[1], 4)
-    if rest:
+    channels = int(bands.shape[1]) // 4  # a plain number under torch.jit.trace too, where shapes are tensors
+    if bands.shape[1] != 4 * channels:
         raise ValueError(f"Wavelet bands come in fours, and {bands.shape[1]} channels are not a multiple of 4.")
     low, high = bands.permute(0, 2, 3, 1).split((channels, 3 * channels), -1)
     rows, columns, diagonal = high.unflatten(-1, (channels, 3)).unbind(-1)
