@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 RUN ?= runs/demo
+MINUTES ?= 13
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
@@ -19,7 +20,13 @@ setup: .venv/.installed  ## make .venv and install everything into it
 	@touch $@
 
 demo: setup  ## train a small world from the bundled clip, evaluate it, write a film (about a quarter of an hour)
-	$(BIN)/python -m app.demo --run $(RUN)
+	$(BIN)/genie train examples/doom_room.mp4 --run $(RUN) --preset tiny --minutes $(MINUTES)
+	$(BIN)/genie evaluate $(RUN) --quick --video examples/doom_room_heldout.mp4 --actions examples/doom_room_heldout.npz
+	$(BIN)/genie rollout $(RUN) --actions random --steps 120 -o $(RUN)/rollout.mp4 -o $(RUN)/rollout.gif -o $(RUN)/rollout.png
+	@echo
+	@echo 'The film is $(RUN)/rollout.mp4, pictures of every stage are in $(RUN)/previews, the numbers in $(RUN)/evaluation.'
+	@echo 'Hold an action of your choice:  $(BIN)/genie rollout $(RUN) --actions hold:2 --steps 60 -o hold.mp4'
+	@echo 'A world of your own video:      $(BIN)/genie train my_video.mp4 --run runs/mine --minutes 60'
 
 test: setup  ## run every test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
