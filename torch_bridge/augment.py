@@ -217,7 +217,8 @@ class AdaptiveAugment:
 
     def __init__(self, config: AugmentConfig) -> None:
         self.config, self.p = config, config.p
-        self._sign_sum, self._images, self._updates = 0.0, 0, 0
+        self._sign_sum: Tensor | float = 0.0  # a tensor between two changes of p: reading it would stall the device
+        self._images, self._updates = 0, 0
 
     def __call__(self, images: Float[Tensor, "B 3 H W"], rng: torch.Generator) -> Float[Tensor, "B 3 H W"]:
         return augment(images, self.config.groups, self.p, rng)
@@ -226,18 +227,18 @@ class AdaptiveAugment:
         """Take note of D(real); after every `every` calls move p by the images seen since, towards the target."""
         if not self.config.groups:
             return
-        self._sign_sum += float(real_logits.detach().sign().sum())
+        self._sign_sum = self._sign_sum + real_logits.detach().float().sign().sum()
         self._images += real_logits.numel()
         self._updates += 1
         if self._updates < self.config.every:
             return
-        overfitting = self._sign_sum / self._images
+        overfitting = float(self._sign_sum) / self._images
         step = math.copysign(self._images / self.config.ramp_images, overfitting - self.config.target)
         self.p = min(max(self.p + step, 0.0), self.config.p_max)
         self._sign_sum, self._images, self._updates = 0.0, 0, 0
 
     def state(self) -> dict[str, float]:
-        return {"p": self.p, "sign_sum": self._sign_sum, "images": self._images, "updates": self._updates}
+        return {"p": self.p, "sign_sum": float(self._sign_sum), "images": self._images, "updates": self._updates}
 
     def load_state(self, state: dict[str, float]) -> None:
         self.p, self._sign_sum = float(state["p"]), float(state["sign_sum"])

@@ -11,6 +11,7 @@ from train.torch_stage import Frames, Placement, evenly, picture
 
 MEASURED_FRAMES = 64
 SHOWN_FRAMES = 8
+BATCH = 16
 
 
 class HeldOut:
@@ -31,15 +32,19 @@ class HeldOut:
 
     @torch.no_grad()
     def _pass(self, encoder: nn.Module, decoder: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
-        w_BLD = encoder(self._place.images(self.frames))
-        images = decode(decoder, w_BLD)
-        return w_BLD, images, encoder(images)
+        parts = []
+        for start in range(0, len(self.frames), BATCH):
+            w_BLD = encoder(self._place.images(self.frames[start : start + BATCH]))
+            images = decode(decoder, w_BLD)
+            parts.append((w_BLD, images, encoder(images)))
+        w_NLD, images, again_NLD = (torch.cat(column) for column in zip(*parts, strict=True))
+        return w_NLD, images, again_NLD
 
     def measure(self, encoder: nn.Module, decoder: nn.Module) -> dict[str, float]:
         """Reconstruction and fixed point of two modules in evaluation mode."""
-        w_BLD, images, again_BLD = self._pass(encoder, decoder)
+        w_NLD, images, again_NLD = self._pass(encoder, decoder)
         other = to_uint8(images.cpu()).numpy()
-        distance = 1.0 - torch.cosine_similarity(w_BLD, again_BLD, dim=-1)
+        distance = 1.0 - torch.cosine_similarity(w_NLD, again_NLD, dim=-1)
         return {
             "heldout_psnr": float(psnr(self.frames, other).mean()),
             "heldout_mean_frame_psnr": float(psnr(self.frames, self._mean_frame).mean()),
