@@ -58,8 +58,11 @@ def sticky_actions(rng: np.random.Generator, weights: np.ndarray, hold: float) -
             yield action
 
 
-def play(game, frames: int, skip: int, policy: Iterator[int]) -> Iterator[tuple[np.ndarray, int, bool]]:
-    """Yield (screen HWC uint8, action taken at it, whether an episode begins here), `frames` times."""
+def play(game, frames: int, skip: int, policy: Iterator[int], blackout: bool) -> Iterator[tuple[np.ndarray, int, bool]]:
+    """Yield (screen HWC uint8, action taken at it, whether an episode begins here) `frames` times.
+
+    With `blackout`, an episode after the first begins with a black screen more.
+    """
     buttons = game.get_available_buttons_size()
     presses = [[0.0] * buttons] + [[float(i == j) for j in range(buttons)] for i in range(buttons)]
     begins = True
@@ -67,6 +70,9 @@ def play(game, frames: int, skip: int, policy: Iterator[int]) -> Iterator[tuple[
         if game.is_episode_finished():
             game.new_episode()
             begins = True
+            if blackout:
+                yield np.zeros_like(game.get_state().screen_buffer), 0, True
+                begins = False
         screen, action = game.get_state().screen_buffer.copy(), next(policy)
         game.make_action(presses[action], skip)
         yield screen, action, begins
@@ -118,7 +124,7 @@ def record(args: argparse.Namespace) -> None:
     game = make_game(args.scenario, args.resolution, args.seed, args.hud, args.episode_tics)
     names = [NOOP] + [button.name for button in game.get_available_buttons()]
     policy = sticky_actions(np.random.default_rng(args.seed), parse_weights(args.weights, names), args.hold)
-    steps = play(game, args.frames, args.skip, policy)
+    steps = play(game, args.frames, args.skip, policy, args.blackout)
     write_recording(args.out, steps, names, TICS_PER_SECOND, args.skip, args.crf)
     game.close()
 
@@ -130,9 +136,12 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=3000, help="frames to record (default: %(default)s)")
     parser.add_argument("--skip", type=int, default=4, help="game tics a frame, of 35 a second (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--hold", type=float, default=4.0, help="mean frames that an action is held (default: %(default)s)")
+    parser.add_argument(
+        "--hold", type=float, default=4.0, help="mean frames that an action is held (default: %(default)s)"
+    )
     parser.add_argument("--weights", help="relative action probabilities, as in MOVE_LEFT=2,ATTACK=0.1")
     parser.add_argument("--episode-tics", type=int, default=0, help="episode length in tics (0: the scenario's own)")
+    parser.add_argument("--blackout", action="store_true", help="a black frame between episodes, as many games draw")
     parser.add_argument("--hud", action="store_true", help="draw the status bar")
     parser.add_argument("--crf", type=int, default=23, help="H.264 quality, lower is better (default: %(default)s)")
     parser.add_argument("--out", type=Path, required=True, help="video to write, ending in .mp4")
