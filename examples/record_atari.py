@@ -51,13 +51,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--game", default="freeway", help="name of the game (default: %(default)s)")
     parser.add_argument("--frames", type=int, default=3000, help="frames to record (default: %(default)s)")
-    parser.add_argument(
-        "--skip", type=int, default=4, help="emulator frames a frame, of 60 a second (default: %(default)s)"
-    )
+    parser.add_argument("--skip", type=int, default=4, help="emulator frames a frame (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--hold", type=float, default=6.0, help="mean frames that an action is held (default: %(default)s)"
-    )
+    parser.add_argument("--hold", type=float, default=6.0, help="mean frames of an action (default: %(default)s)")
     parser.add_argument("--crf", type=int, default=23, help="H.264 quality, lower is better (default: %(default)s)")
     parser.add_argument("--out", type=Path, required=True, help="video to write, ending in .mp4")
     args = parser.parse_args()

@@ -8,7 +8,7 @@ index into `action_names`), `cuts` (int64, frames at which a new episode begins)
 A sticky random policy plays: it draws an action and holds it for a geometrically distributed number of frames.
 Needs the extra `examples` (`pip install -e ".[examples]"`).
 
-Reference: Wydmuch, Kempka & Jaskowski, "ViZDoom Competitions" (arXiv 1809.03470); scenarios and Freedoom come with the package.
+Reference: Wydmuch, Kempka & Jaskowski, "ViZDoom Competitions" (arXiv 1809.03470).
 """
 
 import argparse
@@ -134,11 +134,9 @@ def main() -> None:
     parser.add_argument("--scenario", default="basic", help="name of a bundled scenario (default: %(default)s)")
     parser.add_argument("--resolution", default="320x240", help="screen size (default: %(default)s)")
     parser.add_argument("--frames", type=int, default=3000, help="frames to record (default: %(default)s)")
-    parser.add_argument("--skip", type=int, default=4, help="game tics a frame, of 35 a second (default: %(default)s)")
+    parser.add_argument("--skip", type=int, default=4, help="tics a frame, of 35 a second (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--hold", type=float, default=4.0, help="mean frames that an action is held (default: %(default)s)"
-    )
+    parser.add_argument("--hold", type=float, default=4.0, help="mean frames of an action (default: %(default)s)")
     parser.add_argument("--weights", help="relative action probabilities, as in MOVE_LEFT=2,ATTACK=0.1")
     parser.add_argument("--episode-tics", type=int, default=0, help="episode length in tics (0: the scenario's own)")
     parser.add_argument("--blackout", action="store_true", help="a black frame between episodes, as many games draw")
