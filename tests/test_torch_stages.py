@@ -90,7 +90,7 @@ def _student_stage(**changes: Any) -> StudentStage:
 
 def _encoder_stage(**changes: Any) -> EncoderStage:
     config = {"model": ENCODER, "pace": PACE, "batch": 4, "perceptual_kind": "discriminator", "pyramid": 0.1}
-    config |= {"r1_every": 2, "augment": AUGMENT}
+    config |= {"r1_every": 2, "augment": AUGMENT, "adversarial_from": 0.0}
     mean, std = np.zeros(DIM, np.float32), np.ones(DIM, np.float32)
     stage_config = EncoderStageConfig(**config | changes)
     return EncoderStage(stage_config, Squares(), _student(), _critic(), mean, std, seed=3, device=CPU)

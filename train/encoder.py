@@ -45,7 +45,7 @@ class EncoderStageConfig:
         perceptual: weight of the perceptual distance; 0 turns it off.
         perceptual_kind: "lpips", "discriminator", or "auto".
         adversarial: weight of the adversarial loss at full strength; 0 turns it off, and D does not train.
-        adversarial_from: progress at which the adversarial loss sets in.
+        adversarial_from: progress at which the adversarial loss sets in: from the start it keeps w from spreading out.
         adversarial_every: steps between adversarial steps (both networks).
         r1: gamma of D's gradient penalty.
         r1_every: adversarial steps between its applications.
@@ -69,8 +69,8 @@ class EncoderStageConfig:
     detail: float = 1.0
     perceptual: float = 1.0
     perceptual_kind: PerceptualKind = "auto"
-    adversarial: float = 0.05
-    adversarial_from: float = 0.0
+    adversarial: float = 0.02
+    adversarial_from: float = 0.2
     adversarial_every: int = 1
     r1: float = 1.0
     r1_every: int = 16
