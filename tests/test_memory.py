@@ -9,8 +9,8 @@ import torch
 from torch_bridge.memory import keep_freed_memory
 assert keep_freed_memory()
 def step():
-    blocks = [torch.ones(4_000_000) for _ in range(4)]
-for _ in range(3): step()
+    blocks = [torch.ones(12_000_000) for _ in range(2)]
+for _ in range(6): step()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(5): step()
 print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * resource.getpagesize())
@@ -21,4 +21,4 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * resource.g
 def test_freed_memory_is_used_again():
     out = subprocess.run([sys.executable, "-c", STEP_FAULTS], capture_output=True, text=True, check=True)
     fetched = int(out.stdout)
-    assert fetched < 5 * 4 * 16_000_000 / 10  # without the setting all of the blocks are fetched anew
+    assert fetched < 5 * 2 * 48_000_000 / 2  # without the setting every step fetches both blocks anew
