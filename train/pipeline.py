@@ -156,6 +156,5 @@ def _farewell(run: Run, worked: list[str], log: Log) -> None:
     if not worked:
         log("nothing to do: every stage is finished with this config")
     log(f"the world is in {world} ({duration(spent)} of training, previews in {run.path / 'previews'})")
-    log(f"  play it:     genie play {world}")
-    log(f"  a film:      genie rollout {world} --actions random --steps 100 -o rollout.mp4")
+    log(f"  see it:      genie rollout {world} --actions random --steps 100 -o rollout.mp4")
     log(f"  measure it:  genie evaluate {world} --video ANOTHER.mp4")

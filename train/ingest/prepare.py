@@ -94,7 +94,8 @@ def _ingest_all(
     jobs = [(place, sources[place]) for place in seconds]
     count = min(len(jobs), workers or os.cpu_count() or 1)
     total = round(sum(seconds.values()))
-    with tqdm(total=total, unit="s", desc="prepare", disable=not progress or not jobs) as bar:
+    form = "{desc} |{bar}| {n:.0f} of {total:.0f} s of video [{elapsed}<{remaining}]"
+    with tqdm(total=total, desc="prepare", bar_format=form, disable=not progress or not jobs) as bar:
         run = _in_processes if count > 1 else _here
         for place, outcome in run(jobs, out, config, count, bar):
             outcomes[place] = outcome
