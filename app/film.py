@@ -138,14 +138,22 @@ def _film_writer(path: Path, fps: float) -> Iterator[Writer]:
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        kind = path.suffix.lower()
-        writer = Mp4(beside, fps) if kind == ".mp4" else Gif(beside, fps) if kind == ".gif" else Sheet(beside)
-        try:
-            yield writer
-        finally:
-            writer.close()
-        beside.replace(path)
+        with _removed_after(beside):
+            kind = path.suffix.lower()
+            writer = Mp4(beside, fps) if kind == ".mp4" else Gif(beside, fps) if kind == ".gif" else Sheet(beside)
+            try:
+                yield writer
+            finally:
+                writer.close()
+            beside.replace(path)
     except OSError as error:
         raise UserError(path, f"it cannot be written ({error.strerror or error})", "Choose another place.") from error
+
+
+@contextmanager
+def _removed_after(file: Path) -> Iterator[None]:
+    """Removes the file when the block ends, unless it was renamed."""
+    try:
+        yield
     finally:
-        beside.unlink(missing_ok=True)
+        file.unlink(missing_ok=True)

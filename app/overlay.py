@@ -43,6 +43,11 @@ class Overlay:
         self._text = ImageFont.load_default(14)
         self._small = ImageFont.load_default(12)
 
+    def enlarge(self, frame_HWC: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "h w 3"]:
+        """The frame alone, enlarged like those with a panel, of even sides."""
+        large = frame_HWC.repeat(self.factor, axis=0).repeat(self.factor, axis=1)
+        return np.pad(large, ((0, self.side % 2), (0, self.side % 2), (0, 0)), mode="edge")
+
     def draw(
         self, frame_HWC: UInt8[np.ndarray, "H W 3"], held: int | None, note: str = ""
     ) -> UInt8[np.ndarray, "h w 3"]:
@@ -54,8 +59,7 @@ class Overlay:
             note: a few characters for the panel's right end, such as the step's number.
         """
         picture = Image.new("RGB", (self.width, self.height), _PAPER)
-        large = frame_HWC.repeat(self.factor, axis=0).repeat(self.factor, axis=1)
-        picture.paste(Image.fromarray(large), (0, 0))
+        picture.paste(Image.fromarray(self.enlarge(frame_HWC)), (0, 0))
         pen = ImageDraw.Draw(picture)
         top = self.side + _MARGIN // 2
         middle = top + _LINE // 2

@@ -1,6 +1,7 @@
 """Small worlds with random weights in every real part, for the tests of everything that plays a world."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,15 @@ import numpy as np
 import torch
 
 from genie_jax.action_mlp import ActionMLPConfig
+from genie_jax.clips import Clip
 from genie_jax.dynamics import DynamicsConfig, DynamicsModel
 from genie_jax.latent_action import LatentActionConfig, LatentActionModel
 from genie_jax.trees import flatten_tree
+from genie_jax.vq import VQState
 from genie_jax.warp import WarpConfig
 from torch_bridge.bundle import Prompts, Tensors, write_world
 from torch_bridge.encoder import Encoder, EncoderConfig
+from torch_bridge.images import to_float
 from torch_bridge.manifest import WorldManifest, numbered_codes
 from torch_bridge.mobile_stylegan import Student, StudentConfig
 
@@ -33,6 +37,16 @@ def moving_squares(count: int, *, size: int = SIZE, seed: int = 0) -> np.ndarray
     return frames
 
 
+def random_params(init: Callable[[jax.Array], Any], rng: np.random.Generator) -> Any:
+    """Parameters of the structure that `init` makes, drawn by NumPy: compiling `init` itself takes seconds."""
+
+    def draw(leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+        fan_in = np.prod(leaf.shape[-2:-1], dtype=int) if leaf.ndim < 4 else np.prod(leaf.shape[:-1])
+        return rng.normal(size=leaf.shape, scale=max(fan_in, 4) ** -0.5).astype(leaf.dtype)
+
+    return jax.tree.map(draw, jax.eval_shape(init, jax.random.key(0)))
+
+
 def world_parts(
     *, form: str = "warp", rows: int = 1, context_noise: float = 0.7, seed: int = 0, **changes: Any
 ) -> tuple[WorldManifest, Tensors, Prompts]:
@@ -44,26 +58,28 @@ def world_parts(
     dynamics = DynamicsConfig(
         16, 2, heads=2, head_dim=8, window=WINDOW, codes=CODES, rows=rows, style_dim=DIM, context_noise=context_noise
     )
-    key = jax.random.key(seed)
-    params = jax.jit(DynamicsModel(dynamics).init)(key)
-    # the head starts at zero, which would make every code a standstill
-    kernel = params["head"]["project_out"]["kernel"]
-    params["head"]["project_out"]["kernel"] = 0.1 * jax.random.normal(key, kernel.shape)
-    model = LatentActionModel(actions)
-    codebook = jax.jit(model.init_quantizer)(key)._replace(embed_KD=jax.random.normal(key, (CODES, 8)))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        modules = {"encoder": Encoder(encoder), "decoder": Student(student)}
     rng = np.random.default_rng(seed)
+    params = random_params(DynamicsModel(dynamics).init, rng)
+    # a gentle head: the frames shall move, and not run away
+    params["head"]["project_out"]["kernel"] *= 0.3
+    model = LatentActionModel(actions)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        modules = {"encoder": Encoder(encoder).eval(), "decoder": Student(student)}
+        clip = moving_squares(CODES + 1, seed=7)
+        images = to_float(torch.from_numpy(clip))
+        modules["encoder"].head.weight /= modules["encoder"](images).std(0).mean()  # w spreads as a trained one does
+        modules["encoder"].set_mean_w(-modules["encoder"](images).mean(0))
+        w_TLD = modules["encoder"](images).numpy()
+    w_mean, w_std = w_TLD.mean(0), w_TLD.std(0) + 1e-3
+    action_params = random_params(model.init, rng)
+    # codes where the vectors of real pairs lie, so that pairs differ in their codes
+    seen = Clip(clip[None]) if form == "warp" else Clip(w_BTLD=((w_TLD - w_mean) / w_std)[None])
+    vectors_KD = np.asarray(jax.jit(model.encode)(action_params, seen)[0])
+    codebook = VQState(np.array(True), np.ones(CODES, np.float32), vectors_KD, vectors_KD)
     tensors = {name: {k: v.numpy() for k, v in module.state_dict().items()} for name, module in modules.items()}
-    tensors["actions"] = flatten_tree({"params": jax.jit(model.init)(key), "vq": codebook})
-    tensors["dynamics"] = flatten_tree(
-        {
-            "params": params,
-            "w_mean": rng.normal(size=(rows, DIM)).astype(np.float32),
-            "w_std": rng.uniform(0.5, 2, (rows, DIM)).astype(np.float32),
-        }
-    )
+    tensors["actions"] = flatten_tree({"params": action_params, "vq": codebook})
+    tensors["dynamics"] = flatten_tree({"params": params, "w_mean": w_mean, "w_std": w_std})
     fields = {
         "size": SIZE,
         "fps": 12.0,

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 
 from genie_jax.clips import Clip
 from genie_jax.latent_action import LatentActionConfig, LatentActionModel
@@ -60,7 +60,7 @@ class ActionReader:
         """True for the form that reads pictures, False for the one that reads normalised w."""
         return self.model.config.form == "warp"
 
-    def infer(self, sequence_T: UInt8[np.ndarray, "T H W C"] | Float[Array, "T L D"]) -> Int[np.ndarray, " Tm1"]:
+    def infer(self, sequence_T: UInt8[np.ndarray, "T H W C"] | Float[np.ndarray, "T L D"]) -> Int[np.ndarray, " Tm1"]:
         """The code of each pair of consecutive frames of a sequence: frames or normalised w, as `reads_frames` says."""
         pairs = len(sequence_T) - 1
         if pairs < 1:
@@ -69,7 +69,7 @@ class ActionReader:
         codes = [self._infer_group(sequence_T, first, group) for first in range(0, pairs, group * PAIRS)]
         return np.concatenate(codes)[:pairs]
 
-    def _infer_group(self, sequence_T: Array | np.ndarray, first: int, group: int) -> Int[np.ndarray, " pairs"]:
+    def _infer_group(self, sequence_T: np.ndarray, first: int, group: int) -> Int[np.ndarray, " pairs"]:
         starts = first + PAIRS * np.arange(group)
         index = np.minimum(starts[:, None] + np.arange(PAIRS + 1), len(sequence_T) - 1)  # padded by the last frame
         clips = sequence_T[index]

@@ -1,6 +1,6 @@
 """The JAX half of a world: w and a code to the next w, one compiled step for reset, play and evaluation alike."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -69,13 +69,17 @@ class LatentPlayer:
         tree = jax.device_put(unflatten_tree(tensors, like, what="the dynamics"), device)
         return cls(model, tree["params"], tree["w_mean"], tree["w_std"])
 
-    def start(self, w_BTLD: Float[Array, "B T L D"], codes_BTm1: Int[Array, "B Tm1"], knobs: Knobs) -> LatentState:
-        """The state after T known frames and the codes between them, by the step that also generates."""
-        frames_TBLD = jnp.moveaxis(self.normalise(w_BTLD), 1, 0)
-        state = LatentState(self.empty_cache(w_BTLD.shape[0]), jnp.copy(frames_TBLD[0]))
-        for known_BLD, codes_B in zip(frames_TBLD[1:], codes_BTm1.T, strict=True):
+    def start(
+        self, w_TBLD: Sequence[Float[Array, "B L D"]], codes_Tm1B: Sequence[Int[Array, " B"]], knobs: Knobs
+    ) -> LatentState:
+        """The state after T known frames and the codes between them, by the step that also generates.
+
+        Frames come one by one, so that prompts of every length share one compiled step.
+        """
+        state = LatentState(self.empty_cache(w_TBLD[0].shape[0]), self.normalise(w_TBLD[0]))
+        for known_BLD, codes_B in zip(w_TBLD[1:], codes_Tm1B, strict=True):
             state, _ = self.step(state, codes_B, knobs)
-            state = state._replace(w_BLD=known_BLD)
+            state = state._replace(w_BLD=self.normalise(known_BLD))
         return state
 
     def step(self, state: LatentState, codes_B: Int[Array, " B"], knobs: Knobs) -> tuple[LatentState, Array]:
@@ -95,6 +99,10 @@ class LatentPlayer:
     def copy(state: LatentState) -> LatentState:
         """A state that survives the steps taken from the given one."""
         return jax.tree.map(jnp.copy, state)
+
+    def compiled_steps(self) -> int:
+        """How often the step was compiled: once for each number of rollouts side by side."""
+        return self._step._cache_size()
 
     def parameters(self) -> int:
         """Numbers that a step reads."""

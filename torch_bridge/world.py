@@ -120,8 +120,8 @@ class World:
         frames = check_frames(frames)
         if self.actions.reads_frames:
             return self.actions.infer(self.codec.resize(_tensor(frames)).cpu().numpy())
-        w_TLD = to_jax(self.codec.encode(_tensor(frames)), device=self.jax_device)
-        return self.actions.infer(self.player.normalise(w_TLD))
+        mean_LD, std_LD = np.asarray(self.player.w_mean_LD), np.asarray(self.player.w_std_LD)
+        return self.actions.infer((self.encode(frames) - mean_LD) / std_LD)
 
     def knobs(self, *, noise_level: float | None = None, clamp: float | None = None) -> Knobs:
         """Settings of a step; what is left out is as the manifest says.
@@ -162,9 +162,9 @@ class World:
             codes = np.stack([self.infer_actions(frames) for frames in recent])
         else:
             codes = self._codes_of(codes_BTm1, batch, length - 1)[:, length - 1 - kept :]
-        w_NLD = to_jax(self.codec.encode(_tensor(flat)), device=self.jax_device)
-        w_BTLD = w_NLD.reshape(batch, kept + 1, *w_NLD.shape[1:])
-        return self.player.start(w_BTLD, jax.device_put(codes, self.jax_device), knobs)
+        w_BTLD = self.codec.encode(_tensor(flat)).unflatten(0, (batch, kept + 1))
+        w_TBLD = [to_jax(w_BLD, device=self.jax_device) for w_BLD in w_BTLD.unbind(1)]
+        return self.player.start(w_TBLD, [jax.device_put(codes_B, self.jax_device) for codes_B in codes.T], knobs)
 
     def advance(self, state: LatentState, code: int, knobs: Knobs) -> tuple[LatentState, UInt8[np.ndarray, "H W C"]]:
         """One step of one rollout: the state after it (the given one is used up) and the frame."""
