@@ -78,24 +78,27 @@ def tiny() -> Config:
         style_dim=128,
         ingest=IngestConfig(fps=15.0),
         teacher=TeacherStageConfig(
-            generator=GeneratorConfig(n_mlp=4, channel_multiplier=1, channel_max=64),
-            discriminator=DiscriminatorConfig(channel_multiplier=1, channel_max=64),
-            pace=Pace(steps=4_000, share=2.0, checkpoint_seconds=often),
+            generator=GeneratorConfig(n_mlp=4, channel_multiplier=1 / 8, channel_max=64),
+            discriminator=DiscriminatorConfig(channel_multiplier=1 / 16, channel_max=64),
+            pace=Pace(steps=4_000, share=1.2, checkpoint_seconds=often),
             r1=1.0,
         ),
         student=StudentStageConfig(
-            model=StudentConfig(64, 128, (96, 96, 64, 32)),
-            pace=Pace(steps=2_000, share=1.0, checkpoint_seconds=often),
+            model=StudentConfig(64, 128, (128, 128, 96, 64)),
+            pace=Pace(steps=2_000, share=0.8, checkpoint_seconds=often),
+            perceptual_kind="discriminator",
         ),
         encoder=EncoderStageConfig(
             model=EncoderConfig("b0", taps=(0, 1, 2), width=32),
-            pace=Pace(steps=20_000, share=5.0, checkpoint_seconds=often),
+            pace=Pace(steps=20_000, share=6.0, checkpoint_seconds=often),
+            perceptual=0.0,
+            adversarial=0.0,
         ),
-        drift=DriftStageConfig(pace=Pace(steps=2_000, share=1.0, checkpoint_seconds=often)),
+        drift=DriftStageConfig(pace=Pace(steps=2_000, share=0.8, checkpoint_seconds=often)),
         actions=ActionsConfig(pace=Pace(steps=6_000, share=2.0, checkpoint_seconds=often)),
         dynamics=DynamicsStageConfig(
             model=DynamicsConfig(width=192, layers=4, heads=6, head_dim=32),
-            pace=Pace(steps=15_000, share=3.0, checkpoint_seconds=often),
+            pace=Pace(steps=15_000, share=2.2, checkpoint_seconds=often),
         ),
     )
 
