@@ -103,7 +103,9 @@ class ActionsStage:
         self._corpus, self._w_FLD, self._device = corpus, w_FLD, device or jax.devices()[0]
         optimizer = make_optimizer(config.optimizer)
         with jax.default_device(self._device):
-            self.action_state: ActionState = init_action_state(self.model, optimizer, seed=seed)
+            fresh = init_action_state(self.model, optimizer, seed=seed)
+        # Committed to the device as what the step returns will be: otherwise the second call compiles again.
+        self.action_state: ActionState = jax.device_put(fresh, self._device)
         self._train = make_action_step(self.model, optimizer, seed=seed)
         self._infer, self._predict = jax.jit(self.model.infer), jax.jit(self.model.predict)
         self._exam_pairs = _exam_pairs(corpus)

@@ -147,7 +147,9 @@ class DynamicsStage:
         self._weight_LD = None if weight_LD is None else jax.device_put(np.asarray(weight_LD, np.float32), self._device)
         optimizer = make_optimizer(config.optimizer)
         with jax.default_device(self._device):
-            self.train_state: TrainState = init_state(self.model.init(jax.random.key(seed)), optimizer)
+            fresh = init_state(self.model.init(jax.random.key(seed)), optimizer)
+        # Committed to the device as what the step returns will be: otherwise the second call compiles again.
+        self.train_state: TrainState = jax.device_put(fresh, self._device)
         self._train = make_train_step(
             self._loss,
             optimizer,

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from genie_jax.action_mlp import ActionMLPConfig
 from genie_jax.dynamics import DynamicsConfig
+from genie_jax.dynamics_loss import LossConfig
 from genie_jax.latent_action import LatentActionConfig
 from genie_jax.training import OptimizerConfig
 from genie_jax.warp import WarpConfig
@@ -66,7 +67,9 @@ def debug() -> Config:
         ),
         drift=DriftStageConfig(pace=pace, batch=4),
         actions=ActionsConfig(model=actions, pace=pace, batch=4, steps_per_call=1),
-        dynamics=DynamicsStageConfig(model=model, pace=pace, batch=4, clip=8, steps_per_call=1),
+        dynamics=DynamicsStageConfig(
+            model=model, loss=LossConfig(unroll=1), pace=pace, batch=4, clip=8, steps_per_call=1
+        ),
     )
 
 

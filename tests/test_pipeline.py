@@ -1,0 +1,134 @@
+"""The whole path through the command line, from a video to a world: once straight, once killed in every stage."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from media import moving_square, write_video
+
+import train.actions
+import train.drift
+import train.dynamics
+import train.encoder
+import train.loop
+import train.parts
+import train.student
+import train.teacher
+from app.cli import main
+from torch_bridge.bundle import PARTS, read_world
+from train.run import Run
+
+STAGES = {
+    "teacher": train.teacher.TeacherStage,
+    "student": train.student.StudentStage,
+    "encoder": train.encoder.EncoderStage,
+    "drift": train.drift.DriftStage,
+    "actions": train.actions.ActionsStage,
+    "dynamics": train.dynamics.DynamicsStage,
+}
+
+
+class Killed(BaseException):
+    """Stands for a process that ends without another word; unlike Ctrl-C, nobody saves anything for it."""
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A clip, and for as long as it is used a cache of what XLA compiled: every rebuilt stage would compile again."""
+    folder = tmp_path_factory.mktemp("pipeline")
+    options = {"jax_compilation_cache_dir": str(folder / "cache"), "jax_persistent_cache_min_compile_time_secs": 0}
+    before = {name: getattr(jax.config, name) for name in options}
+    for name, value in options.items():
+        jax.config.update(name, value)
+    yield write_video(folder / "clip.mp4", moving_square(150), fps=30)
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+@pytest.fixture(scope="module")
+def straight(video: Path) -> Path:
+    """A run that was never interrupted."""
+    run = video.parent / "straight"
+    assert main(["train", str(video), "--run", str(run), "--preset", "debug", "--device", "cpu"]) == 0
+    return run
+
+
+def test_every_part_left_what_it_should(straight: Path) -> None:
+    record = Run(straight)
+    assert {stage.state for stage in record.stages.values()} == {"done"}
+    assert [record.stages[name].steps for name in STAGES] == [2] * len(STAGES)
+    for name in STAGES:
+        assert (straight / name / "metrics.jsonl").is_file()
+        assert list((straight / "previews").glob(f"{name}_*.png")), name
+    manifest, tensors, prompts = read_world(straight)
+    assert manifest.size == 32
+    assert len(prompts) == 8
+    assert manifest.provenance.config["ingest"]["fps"] == 10.0
+    codes = train.parts.read_result(straight / "actions", "codes")["codes"]
+    counted = np.bincount(codes[codes >= 0], minlength=8) / (codes >= 0).sum()
+    np.testing.assert_allclose([code.usage for code in manifest.codes], counted, atol=1e-6)
+    assert set(tensors) == set(PARTS)
+
+
+def test_killed_in_every_stage_it_ends_in_the_same_bits(
+    straight: Path, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train.loop, "SAVE_COST", 0)  # save after every step, however much of the time that takes
+    run = video.parent / "killed"
+    words = ["train", str(video), "--run", str(run), "--device", "cpu"]
+    for name, stage in STAGES.items():
+        advance = stage.advance
+
+        def killed(self: Any, step: int, *rest: float, advance: Any = advance) -> dict[str, Any]:
+            if step == 1:
+                raise Killed
+            return advance(self, step, *rest)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(stage, "advance", killed)
+            with pytest.raises(Killed):
+                main([*words, "--preset", "debug"])
+        assert Run(run).stages[name].state == "running"
+    assert main(words) == 0
+    (_, one, prompts), (_, other, _) = read_world(straight), read_world(run)
+    assert prompts
+    for part in PARTS:
+        assert one[part].keys() == other[part].keys()
+        different = [name for name, value in one[part].items() if not np.array_equal(value, other[part][name])]
+        assert different == [], part
+
+
+def test_a_change_reruns_its_stage_and_what_depends_on_it(straight: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--run", str(straight), "--device", "cpu"]) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    words = ["train", "--run", str(straight), "--dynamics.pace.steps=3", "--teacher.pace.preview_every", "7"]
+    assert main([*words, "--device", "cpu"]) == 0
+    begun = [line.split(":")[0] for line in capsys.readouterr().out.splitlines() if ": begins" in line]
+    assert begun == ["dynamics", "world"]
+    assert Run(straight).stages["dynamics"].steps == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        (["--run", "RUN"], "genie train: no video was given"),
+        (["gone.mp4", "--run", "RUN"], "gone.mp4"),
+        (["--frames", "gone", "--run", "RUN"], "no folder of frames"),
+        (["--run", "RUN", "--preset", "huge"], "--preset huge"),
+        (["--run", "RUN", "--dynamics.model.layer", "3"], "did you mean --dynamics.model.layers?"),
+        (["--run", "RUN", "--minutes", "0"], "--minutes 0"),
+        (["--run", "RUN", "--device", "tpu"], "--device tpu"),
+        (["--run", "RUN", "--fps"], "--fps"),
+        (["a.mp4", "--frames", "b", "--run", "RUN"], "one or the other"),
+    ],
+)
+def test_bad_input_is_one_line(
+    words: list[str], fault: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", *(str(tmp_path / "run") if word == "RUN" else word for word in words)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert fault in lines[0]
