@@ -21,6 +21,7 @@ from train.evaluate.play import KEYS as PLAY_KEYS
 from train.evaluate.play import WARM_UP, time_play
 from train.evaluate.profile import PROFILES
 from train.evaluate.results import look_up
+from train.evaluate.table import format_table
 
 SMALL = replace(PROFILES["quick"], clips=12, drift_clips=4, drift_steps=(16,), play_steps=5)
 NO_CUTS = np.zeros(0, np.int64)
@@ -227,3 +228,10 @@ def test_the_play_clock_counts_every_step_after_the_warm_up() -> None:
     assert set(timed) == set(PLAY_KEYS)
     assert timed["p50_ms"] <= timed["p95_ms"]
     assert timed["peak_memory_mb"] > 10
+
+
+@pytest.mark.parametrize(("sharpness", "word"), [(0.1, "blurred"), (1.0, "keeps detail"), (8.9, "noise, not detail")])
+def test_the_table_takes_neither_blur_nor_noise_for_detail(trees, sharpness: float, word: str) -> None:
+    tree = trees["perfect"] | {"reconstruction": trees["perfect"]["reconstruction"] | {"sharpness": sharpness}}
+    line = next(line for line in format_table(tree).splitlines() if line.startswith("  sharpness  "))
+    assert word in line

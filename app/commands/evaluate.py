@@ -13,11 +13,11 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from app.commands.devices import add_device_option
 from train.errors import UserError
 
 if TYPE_CHECKING:
     from torch_bridge.manifest import WorldManifest
-    from torch_bridge.world import World
     from train.ingest.store import FrameStore
 
 NAME = "evaluate"
@@ -35,6 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clips", metavar="N", type=int, help="clips to roll out (default: 256, 64 with --quick)")
     parser.add_argument("--seed", type=int, default=0, help="of every random choice (default: 0)")
     parser.add_argument("--all-shots", action="store_true", help="use also shots that the world was trained on")
+    add_device_option(parser)
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", help="a minute or two: fewer clips, no long rollouts")
     size.add_argument("--full", action="store_true", help="everything: rollouts of 1000 steps, trained classifiers")
@@ -42,13 +43,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate and print the table."""
+    from app.worlds import load_world, user_error
     from torch_bridge.bundle import locate_world, read_manifest
 
     try:
         folder = locate_world(args.world)
         manifest = read_manifest(folder)
     except ValueError as error:
-        raise from_value_error(args.world, error) from error
+        raise user_error(str(args.world), error) from error
     out = args.out or (
         folder.parent / "evaluation" if folder.name == "world" else folder.parent / f"{folder.name}-evaluation"
     )
@@ -65,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     training, holdout = frames_of_run(folder.parent)
     chosen = choose_shots(store, training, holdout, all_shots=args.all_shots)
     print(f"held out? {chosen.said}")
-    world = load_world(args.world, folder)
+    world = load_world(str(folder), args.device)
     evaluate(
         world,
         store,
@@ -75,6 +77,7 @@ def run(args: argparse.Namespace) -> int:
         heldout=chosen.said,
         mean_frame=chosen.mean_frame,
         world_path=folder,
+        device=args.device,
         profile="quick" if args.quick else "full" if args.full else "normal",
         clips=args.clips,
         seed=args.seed,
@@ -121,20 +124,3 @@ def frames_of_run(run_folder: Path) -> tuple["FrameStore | None", float]:
         if (place / MANIFEST).is_file():
             return FrameStore(place), float((run.config or {}).get("holdout", 0.05))
     return None, 0.0
-
-
-def load_world(named: Path, folder: Path) -> "World":
-    """The world; a damaged one is told in one line."""
-    from torch_bridge.world import World
-
-    try:
-        return World.load(folder)
-    except ValueError as error:
-        raise from_value_error(named, error) from error
-
-
-def from_value_error(subject: Path, error: ValueError) -> UserError:
-    """The lower layers say 'subject: fault. remedy' in one sentence or two."""
-    named, colon, rest = str(error).partition(": ")
-    fault, _, remedy = (rest if colon else str(error)).partition(". ")
-    return UserError(named if colon else subject, fault.rstrip("."), remedy or "Give another world")

@@ -15,7 +15,7 @@ from train.evaluate.subject import EvaluatedFrames
 
 PROMPT = 16
 STEPS = (64, 48, 32, 24, 16, 12, 8, 4, 2, 1)
-_ENOUGH_WINDOWS = 16
+_ENOUGH_WINDOWS = 4
 _PASS_BYTES = 512 * 2**20
 
 

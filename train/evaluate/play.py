@@ -54,22 +54,22 @@ def time_play(
 
 def report_play(
     world: EvaluatedWorld,
-    world_path: Path | None,
+    folder: tuple[Path, str] | None,
     prompt: UInt8[np.ndarray, "T H W C"],
     code_count: int,
     steps: int,
     seed: int,
     results: Results,
 ) -> None:
-    """Write `play.*`, in a fresh process where the world's folder is known, else in this one."""
+    """Write `play.*`, in a fresh process where the world's folder and device are known, else in this one."""
     said = {"n": steps, "warm_up": WARM_UP, "seed": seed, "prompt": len(prompt), "machine": machine()}
-    if world_path is None:
+    if folder is None:
         timed, said["process"] = time_play(world, prompt, code_count, steps, seed), "the evaluation's own"
     else:
         said["process"] = "fresh"
         try:
             with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-                timed = pool.submit(_load_and_time, str(world_path), prompt, code_count, steps, seed).result()
+                timed = pool.submit(_load_and_time, folder, prompt, code_count, steps, seed).result()
         except BrokenProcessPool:
             for key in KEYS:
                 results.missing(f"play.{key}", "the process that played the world was killed (too little memory?)")
@@ -85,11 +85,11 @@ def machine() -> str:
 
 
 def _load_and_time(
-    path: str, prompt: UInt8[np.ndarray, "T H W C"], code_count: int, steps: int, seed: int
+    folder: tuple[Path, str], prompt: UInt8[np.ndarray, "T H W C"], code_count: int, steps: int, seed: int
 ) -> dict[str, float]:
     from torch_bridge.world import World
 
-    return time_play(World.load(path), prompt, code_count, steps, seed)
+    return time_play(World.load(folder[0], device=folder[1]), prompt, code_count, steps, seed)
 
 
 def _peak_bytes() -> int:

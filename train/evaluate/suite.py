@@ -45,6 +45,7 @@ def evaluate(
     heldout: str = "as the caller says",
     mean_frame: UInt8[np.ndarray, "H W C"] | None = None,
     world_path: str | Path | None = None,
+    device: str = "auto",
     profile: str | Profile = "normal",
     clips: int | None = None,
     seed: int = 0,
@@ -61,6 +62,7 @@ def evaluate(
         heldout: whether any stage saw these frames, in words, for the record.
         mean_frame: mean of the training data, the floor; the mean of the evaluated frames if None.
         world_path: the world's folder, from which a fresh process times play; None times it in this process.
+        device: of that process, "auto", "cpu", "cuda" or "mps".
         profile: "quick", "normal" or "full", see `Profile`.
         clips: how many clips, in place of the profile's number.
         subject: what the frames are, in the user's words, for the table and for errors.
@@ -80,7 +82,7 @@ def evaluate(
         spans = split_at_cuts(store, spans, actions.cuts)
     context = _context(world, store, spans, mean_frame, profile, seed, subject, log)
     results = Results(data={**_about(context, subject), "heldout": heldout})
-    _measure(context, kept_actions, results, None if world_path is None else Path(world_path), Path(out))
+    _measure(context, kept_actions, results, None if world_path is None else (Path(world_path), device), Path(out))
     tree = results.tree()
     tree["data"]["seconds"] = round(time.perf_counter() - began, 1)
     _write(Path(out), tree)
@@ -114,7 +116,7 @@ def _context(
 
 
 def _measure(
-    context: Context, kept_actions: np.ndarray | None, results: Results, world_path: Path | None, out: Path
+    context: Context, kept_actions: np.ndarray | None, results: Results, folder: tuple[Path, str] | None, out: Path
 ) -> None:
     log = context.log
     log("[2/7] reconstruction")
@@ -138,9 +140,7 @@ def _measure(
     results.missing("fvd", "it needs the weights of an I3D network, which this version does not take")
     log("[7/7] play")
     prompt = context.clips.frames(slice(0, 1))[0, : context.clips.prompt]
-    report_play(
-        context.world, world_path, prompt, context.code_count, context.profile.play_steps, context.seed, results
-    )
+    report_play(context.world, folder, prompt, context.code_count, context.profile.play_steps, context.seed, results)
     report_budget(context.world, results)
 
 

@@ -62,7 +62,7 @@ def _picture(tree: Tree) -> list[Row]:
         ),
         Row(
             "sharpness", _number(sharp), "1 = as the truth",
-            _says(sharp, sharp >= 0.5, "keeps detail", "blurred"), "edges kept; a blur scores near 0",
+            _sharp(sharp), "edges kept; a blur scores near 0",
         ),
         _plain(tree, "SSIM", "reconstruction.ssim", "1 = equal", "likeness of local structure"),
         _plain(tree, "LPIPS", "reconstruction.lpips", "0 = equal", "distance as people see it"),
@@ -96,7 +96,7 @@ def _rollout(tree: Tree) -> list[Row]:
     rows.append(
         Row(
             f"sharpness at step {last}", _number(sharp), "1 = as the truth",
-            _says(sharp, (sharp or 0) >= 0.5, "keeps detail", "blurred"), "edges kept at the end",
+            _sharp(sharp), "edges kept at the end",
         )
     )  # fmt: skip
     return rows
@@ -193,9 +193,13 @@ def _plain(tree: Tree, name: str, key: str, against: str, meaning: str, unit: st
 def _number(value: object, unit: str = "") -> str:
     if value is None:
         return "-"
-    number = float(value)
+    number = round(float(value), 2) + 0.0  # no minus before a zero
     text = f"{number:.0f}" if abs(number) >= 1000 else f"{number:.1f}" if abs(number) >= 10 else f"{number:.2f}"
     return f"{text} {unit}".rstrip()
+
+
+def _sharp(value: object) -> str:
+    return _says(value, (value or 0) <= 1.5, "keeps detail" if (value or 0) >= 0.5 else "blurred", "noise, not detail")
 
 
 def _above(value: object, floor: object, unit: str, *, than: str = "the floor", enough: float = 0.0) -> str:
