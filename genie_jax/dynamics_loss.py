@@ -40,6 +40,7 @@ class LossConfig:
         kind: "mse", or "huber": quadratic up to `huber_delta`, linear beyond.
         huber_delta: in standard deviations of w.
         noise_scope: the level is drawn for each "clip" or, independently, for each "frame".
+        clean_share: share of the clips (frames) that get level 0, which is what play tells the model.
         unroll: self-generated steps, 0 .. 8.
         unroll_starts: frames of each clip that a self-generated stretch starts from (drawn anew each step).
         unroll_weight: of the self-generated part, relative to the teacher-forced part.
@@ -48,6 +49,7 @@ class LossConfig:
     kind: Literal["mse", "huber"] = "huber"
     huber_delta: float = 1.0
     noise_scope: Literal["clip", "frame"] = "clip"
+    clean_share: float = 0.25
     unroll: int = 4
     unroll_starts: int = 4
     unroll_weight: float = 1.0
@@ -55,6 +57,8 @@ class LossConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.unroll <= 8:
             raise ValueError(f"unroll {self.unroll} is outside 0 .. 8: choose a number of self-generated steps in it.")
+        if not 0 <= self.clean_share < 1:
+            raise ValueError(f"clean_share {self.clean_share} is outside [0, 1); for no noise set context_noise to 0.")
         if self.unroll_starts < 1:
             raise ValueError(f"unroll_starts {self.unroll_starts} is below 1; to switch the part off set unroll to 0.")
 
@@ -70,13 +74,15 @@ def penalty(config: LossConfig, error: Float[Array, "*batch L D"], weight_LD: Ar
 def noise_context(
     config: LossConfig, largest: float, w_BTLD: Float[Array, "B T L D"], key: Array
 ) -> tuple[Float[Array, "B T L D"], Float[Array, "B T"] | None]:
-    """Context with Gaussian noise and its level, uniform in [0, `largest`); None where noise is off."""
+    """Context with Gaussian noise and its level, 0 or uniform in [0, `largest`); None where noise is off."""
     if not largest:
         return w_BTLD, None
     level_key, noise_key = jax.random.split(key)
     B, T = w_BTLD.shape[:2]
-    drawn = jax.random.uniform(level_key, (B, T if config.noise_scope == "frame" else 1), maxval=largest)
-    level_BT = jnp.broadcast_to(drawn, (B, T))
+    # The interval is stretched below 0 so far that the clean share of the draws falls there.
+    below = config.clean_share / (1 - config.clean_share)
+    drawn = jax.random.uniform(level_key, (B, T if config.noise_scope == "frame" else 1), minval=-below)
+    level_BT = jnp.broadcast_to(jnp.maximum(drawn, 0) * largest, (B, T))
     noise = jax.random.normal(noise_key, w_BTLD.shape)
     return w_BTLD + level_BT[..., None, None] * noise, level_BT
 
