@@ -154,7 +154,8 @@ def make_train_step(
         params = jax.tree.map(lambda p, u: p + rate.astype(p.dtype) * u, state.params, updates)
         decay = jnp.minimum(ema_decay, (1.0 + step) / (10.0 + step))
         ema = jax.tree.map(lambda e, p: e + (1 - decay).astype(e.dtype) * (p - e), state.ema, params)
-        metrics = {**metrics, "loss": loss, "grad_norm": optax.global_norm(grads)}
+        norm = jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(grads)))
+        metrics = {**metrics, "loss": loss, "grad_norm": norm}
         return TrainState(params, ema, opt_state, extra), metrics
 
     def many(state: TrainState, data: PyTree, first: Array, rate: Array) -> tuple[TrainState, dict[str, Array]]:
