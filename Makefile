@@ -6,7 +6,7 @@ MINUTES ?= 13
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo readme test lint format clean
 
 help:  ## list what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
@@ -27,6 +27,9 @@ demo: setup  ## train a small world from the bundled clip, evaluate it, write a 
 	@echo 'The film is $(RUN)/rollout.mp4, pictures of every stage are in $(RUN)/previews, the numbers in $(RUN)/evaluation.'
 	@echo 'Hold an action of your choice:  $(BIN)/genie rollout $(RUN) --actions hold:2 --steps 60 -o hold.mp4'
 	@echo 'A world of your own video:      $(BIN)/genie train my_video.mp4 --run runs/mine --minutes 60'
+
+readme: setup  ## put the demo's figures and pictures into the README
+	$(BIN)/python benchmarks/readme.py $(RUN)
 
 test: setup  ## run every test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
