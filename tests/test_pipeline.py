@@ -39,7 +39,11 @@ class Killed(BaseException):
 def video(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A clip, and for as long as it is used a cache of what XLA compiled: every rebuilt stage would compile again."""
     folder = tmp_path_factory.mktemp("pipeline")
-    options = {"jax_compilation_cache_dir": str(folder / "cache"), "jax_persistent_cache_min_compile_time_secs": 0}
+    options = {
+        "jax_compilation_cache_dir": str(folder / "cache"),
+        "jax_persistent_cache_min_compile_time_secs": 0,
+        "jax_disable_most_optimizations": True,  # compiling costs more here than all that is computed
+    }
     before = {name: getattr(jax.config, name) for name in options}
     for name, value in options.items():
         jax.config.update(name, value)

@@ -113,8 +113,13 @@ def _parsed(owner: type, name: str, text: str) -> Any:
 
 
 def to_json(config: Any) -> dict[str, Any]:
-    """A config as strict JSON values; an infinity is the text "inf"."""
-    return _strict(dataclasses.asdict(config))
+    """A config as strict JSON values; an infinity is the text "inf".
+
+    Values are brought to their declared types first, so that a float that was written as 1 in a preset reads 1.0, now
+    and after the way through a file: fingerprints are hashes of this form.
+    """
+    typed = TypeAdapter(type(config)).validate_python(dataclasses.asdict(config))
+    return _strict(dataclasses.asdict(typed))
 
 
 def _strict(value: Any) -> Any:

@@ -49,26 +49,23 @@ def pack_world(parts: Parts, path: Path) -> None:
 
 
 def prompts(parts: Parts, count: int, length: int) -> dict[str, UInt8[np.ndarray, "T H W C"]]:
-    """Clips of real frames by name, half of them held out ("heldout0", ...), the rest seen in training ("seen0", ...).
+    """Clips of real frames by name: held-out ones for up to half ("heldout0", ...), the rest seen in training.
 
     A corpus whose shots are all shorter than `length` gives clips of its longest shot's length.
     """
     corpus = parts.corpus
-    found: dict[str, np.ndarray] = {}
-    for name, shots, wanted in (
-        ("heldout", corpus.heldout_shots, count // 2),
-        ("seen", corpus.train_shots, count - count // 2),
-    ):
-        for number, start_stop in enumerate(_spread(shots, wanted, length)):
-            found[f"{name}{number}"] = corpus.read(np.arange(*start_stop))
-    return found
+    heldout = _spread(corpus.heldout_shots, count // 2, length)
+    longest = int((corpus.train_shots[:, 1] - corpus.train_shots[:, 0]).max())
+    seen = _spread(corpus.train_shots, count - len(heldout), min(length, longest))
+    clips = {f"heldout{number}": span for number, span in enumerate(heldout)}
+    clips |= {f"seen{number}": span for number, span in enumerate(seen)}
+    return {name: corpus.read(np.arange(*span)) for name, span in clips.items()}
 
 
 def _spread(shots: np.ndarray, count: int, length: int) -> list[tuple[int, int]]:
-    """Up to `count` clips [start, stop), evenly spread over all places where one fits."""
-    if not len(shots) or count == 0:
+    """Up to `count` clips [start, stop) of `length` frames, evenly spread over all places where one fits."""
+    starts = np.concatenate([np.zeros(0, np.int64), *(np.arange(a, b - length + 1) for a, b in shots.tolist())])
+    if not len(starts) or count == 0:
         return []
-    length = min(length, int((shots[:, 1] - shots[:, 0]).max()))
-    starts = np.concatenate([np.arange(a, b - length + 1) for a, b in shots.tolist()])
     chosen = np.unique(np.linspace(0, len(starts) - 1, count).round().astype(int))
     return [(int(starts[place]), int(starts[place]) + length) for place in chosen]
