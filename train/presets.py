@@ -14,6 +14,7 @@ from dataclasses import replace
 from genie_jax.action_mlp import ActionMLPConfig
 from genie_jax.dynamics import DynamicsConfig
 from genie_jax.dynamics_loss import LossConfig
+from genie_jax.dynamics_loss import LossConfig
 from genie_jax.latent_action import LatentActionConfig
 from genie_jax.training import OptimizerConfig
 from genie_jax.warp import WarpConfig
@@ -100,8 +101,12 @@ def tiny() -> Config:
         drift=DriftStageConfig(pace=Pace(steps=2_000, share=0.8, checkpoint_seconds=often)),
         actions=ActionsConfig(pace=Pace(steps=6_000, share=2.0, checkpoint_seconds=often)),
         dynamics=DynamicsStageConfig(
-            model=DynamicsConfig(width=192, layers=4, heads=6, head_dim=32),
+            model=DynamicsConfig(width=128, layers=3, heads=4, head_dim=32),
+            loss=LossConfig(unroll_starts=2),
+            optimizer=OptimizerConfig(learning_rate=1e-3),
             pace=Pace(steps=15_000, share=2.2, checkpoint_seconds=often),
+            batch=16,
+            clip=24,
         ),
     )
 
