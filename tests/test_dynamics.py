@@ -276,6 +276,13 @@ def test_loss_is_teacher_forced_plus_weighted_self_generated():
     np.testing.assert_allclose(teacher, np.mean((model.apply(params, w[:, :-1], codes) - w[:, 1:]) ** 2), rtol=1e-6)
     np.testing.assert_allclose(first["copy_mse"], np.mean((w[:, 1:] - w[:, :-1]) ** 2), rtol=1e-6)
     both, metrics = loss(unroll=2, unroll_weight=0.5)  # 4 frames leave one start
+    cache, frame = model.init_cache(2), w[:, 0]
+    generated = []
+    for t in range(3):
+        cache, frame = model.step(params, cache, frame, codes[:, t])
+        generated.append(frame)
+    own = np.stack(generated[1:], axis=1)
+    np.testing.assert_allclose(metrics["unroll_mse"], np.mean((own - w[:, 2:]) ** 2), rtol=1e-4)
     np.testing.assert_allclose(both, teacher + 0.5 * metrics["unroll_mse"], rtol=1e-5)
     with pytest.raises(ValueError, match="at least 5"):
         loss(unroll=3)
