@@ -14,7 +14,6 @@ from dataclasses import replace
 from genie_jax.action_mlp import ActionMLPConfig
 from genie_jax.dynamics import DynamicsConfig
 from genie_jax.dynamics_loss import LossConfig
-from genie_jax.dynamics_loss import LossConfig
 from genie_jax.latent_action import LatentActionConfig
 from genie_jax.training import OptimizerConfig
 from genie_jax.warp import WarpConfig
