@@ -2,9 +2,9 @@
 
 | preset | frames | for | play-time parameters |
 |---|---|---|---|
-| debug | 32 px | the tests: every real part in seconds, pictures of nothing | 1.6 M |
-| tiny | 64 px | a CPU and a quarter of an hour | 4 M |
-| laptop | 256 px | the budget of 36.7 M parameters; a GPU of a laptop, or days | 35.7 M |
+| debug | 32 px | the tests: every real part in seconds, pictures of nothing | 0.2 M |
+| tiny | 64 px | a CPU and a quarter of an hour | 1.5 M |
+| laptop | 256 px | the budget of 36.7 M parameters; a GPU of a laptop, or days | 35.8 M |
 | gpu | 256 px | one large GPU for hours | 73 M |
 """
 
