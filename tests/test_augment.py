@@ -110,3 +110,10 @@ def test_adaptive_state_round_trip_in_the_middle_of_an_interval() -> None:
 def test_unknown_group_is_named() -> None:
     with pytest.raises(ValueError, match="flop"):
         augment(_images(), ("flop",), 0.5, _rng())
+
+
+def test_half_precision_around_it_changes_nothing() -> None:
+    images = _images(batch=2, size=512)  # places above 256 are no bfloat16 numbers
+    with torch.autocast("cpu", torch.bfloat16):
+        under_autocast = augment(images, ("translate", "hue"), 1.0, _rng())
+    assert torch.equal(under_autocast, augment(images, ("translate", "hue"), 1.0, _rng()))

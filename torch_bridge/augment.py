@@ -190,6 +190,8 @@ def augment(
 ) -> Float[Tensor, "B 3 H W"]:
     """Augmented images in [-1, 1] and beyond; exactly the input where p is 0.
 
+    Autocast is off here: places are pixel coordinates, and bfloat16 counts no further than 256 one by one.
+
     Args:
         images: in [-1, 1].
         groups: names out of `GROUPS`.
@@ -202,10 +204,11 @@ def augment(
     if p <= 0 or not groups:
         return images
     batch, size = len(images), (images.shape[-2], images.shape[-1])
-    moved = warp(images, geometric_matrices(groups, batch, size, p, rng))
-    colour = colour_matrices(groups, batch, p, rng).to(images)
-    tinted = torch.einsum("bij,bjhw->bihw", colour[:, :, :3], moved)
-    return tinted + colour[:, :, 3, None, None]
+    with torch.autocast(images.device.type, enabled=False):
+        moved = warp(images, geometric_matrices(groups, batch, size, p, rng))
+        colour = colour_matrices(groups, batch, p, rng).to(images)
+        tinted = torch.einsum("bij,bjhw->bihw", colour[:, :, :3], moved)
+        return tinted + colour[:, :, 3, None, None]
 
 
 class AdaptiveAugment:
