@@ -61,6 +61,29 @@ def test_an_optimizer_and_odd_keys_survive(tmp_path: Path) -> None:
     assert fresh.param_groups[0]["foreach"] is None
 
 
+def test_fused_adam_on_channels_last_weights_goes_on_as_if_never_saved(tmp_path: Path) -> None:
+    def step(weight: torch.Tensor, optimizer: torch.optim.Adam, number: int) -> None:
+        weight.grad = torch.randn(weight.shape, generator=torch.Generator().manual_seed(number))
+        weight.grad = weight.grad.contiguous(memory_format=torch.channels_last)
+        optimizer.step()
+
+    def fresh() -> tuple[torch.Tensor, torch.optim.Adam]:
+        start = torch.arange(36.0).view(1, 4, 3, 3).contiguous(memory_format=torch.channels_last)
+        weight = torch.nn.Parameter(start.clone(memory_format=torch.preserve_format))
+        return weight, torch.optim.Adam([weight], lr=0.1, fused=True)
+
+    weight, optimizer = fresh()
+    step(weight, optimizer, 0)
+    write_tree(tmp_path, {"weight": weight, "optimizer": optimizer.state_dict()})
+    step(weight, optimizer, 1)
+    back = read_tree(tmp_path)
+    again, other = fresh()
+    again.data.copy_(back["weight"])
+    other.load_state_dict(back["optimizer"])
+    step(again, other, 1)
+    assert torch.equal(weight, again)
+
+
 def test_what_a_checkpoint_cannot_hold_is_named(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match=r"/a/0 is a set"):
         write_tree(tmp_path, {"a": [{1, 2}]})

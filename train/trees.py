@@ -1,7 +1,7 @@
 """A torch state (nested dicts, lists, scalars, tensors) as one safetensors file and one JSON file, and back.
 
 The JSON file holds the structure, so that any key (`optimizer.state_dict()` has integers), None, tuples and exact
-floats survive; the tensors stand in the safetensors file under their path. Nothing is pickled.
+floats survive, and the order of a tensor's memory with them; the tensors stand in the safetensors file under their path. Nothing is pickled.
 """
 
 import json
@@ -24,7 +24,8 @@ class _Writer:
     def node(self, value: Any, path: str) -> dict[str, Any]:
         match value:
             case torch.Tensor():
-                return {"tensor": self._store(value, path)}
+                kind = "channels_last" if _is_channels_last(value) else "tensor"
+                return {kind: self._store(value, path)}
             case np.ndarray() | np.generic():
                 return {"array": self._store(torch.from_numpy(np.array(value)), path)}
             case dict():
@@ -56,11 +57,19 @@ class _Writer:
         return name
 
 
+def _is_channels_last(tensor: torch.Tensor) -> bool:
+    # A fused optimiser walks weights and moments in the order of their memory: a moment that came back in another
+    # order than its weight would be paired with the wrong numbers.
+    return tensor.ndim == 4 and not tensor.is_contiguous() and tensor.is_contiguous(memory_format=torch.channels_last)
+
+
 def _value(node: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Any:
     ((kind, content),) = node.items()
     match kind:
         case "tensor":
             return tensors[content]
+        case "channels_last":
+            return tensors[content].contiguous(memory_format=torch.channels_last)
         case "array":
             return tensors[content].numpy()
         case "dict":
