@@ -84,6 +84,18 @@ def test_ctrl_c_saves_the_step_it_came_in(tmp_path: Path) -> None:
     assert_equal_bits(resumed, straight)
 
 
+def test_ctrl_c_during_the_last_save_stops_too(tmp_path: Path) -> None:
+    class Interrupted(TorchStage):
+        def state(self) -> dict[str, Any]:
+            if self.seen and self.seen[-1][0] == self.pace.steps - 1:
+                os.kill(os.getpid(), signal.SIGINT)
+            return super().state()
+
+    with pytest.raises(KeyboardInterrupt):
+        train_stage(Interrupted(5), tmp_path, log=None)
+    assert complete(tmp_path / "checkpoints")[-1].name == "00000005"
+
+
 def test_the_guard_goes_back_and_halves_the_rate(tmp_path: Path) -> None:
     stage, lines = TorchStage(bad_steps=(20,)), []
     outcome = train_stage(stage, tmp_path, log=lines.append)

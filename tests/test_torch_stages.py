@@ -27,6 +27,7 @@ from train.stage import Pace
 from train.student import StudentStage, StudentStageConfig
 from train.teacher import TeacherStage, TeacherStageConfig
 from train.torch_stage import Placement, load_arrays, seeded, step_rng
+from train.trees import read_tree, write_tree
 
 SIZE, DIM = 32, 16
 CPU = torch.device("cpu")
@@ -121,7 +122,7 @@ def _assert_same(a: dict[str, Any], b: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("build", STAGES)
-def test_a_resumed_stage_ends_in_the_same_bits(build: Callable[[], Any]) -> None:
+def test_a_resumed_stage_ends_in_the_same_bits(build: Callable[[], Any], tmp_path: Path) -> None:
     whole, first, second = build(), build(), build()
     for step in range(5):
         whole.advance(step, step / 5, 1.0)
@@ -129,11 +130,34 @@ def test_a_resumed_stage_ends_in_the_same_bits(build: Callable[[], Any]) -> None
         first.advance(step, step / 5, 1.0)
     second.advance(0, 0.9, 0.5)  # what was there before the state is loaded must not matter
     torch.manual_seed(99)
-    second.load_state(copy.deepcopy(first.state()))
+    write_tree(tmp_path, first.state())  # through the file: a copy in memory would keep the memory format
+    second.load_state(read_tree(tmp_path))
     for step in range(3, 5):
         metrics = second.advance(step, step / 5, 1.0)
     assert np.isfinite(float(metrics["loss"]))
     _assert_same(whole.state(), second.state())
+
+
+@pytest.mark.parametrize("formats", [("last", "plain"), ("plain", "last"), ("last", "last")])
+def test_the_optimiser_pairs_numbers_whatever_their_layout(formats: tuple[str, str]) -> None:
+    layouts = {"last": torch.channels_last, "plain": torch.contiguous_format}
+    of_weight, of_gradient = (layouts[name] for name in formats)
+    rng = torch.Generator().manual_seed(0)
+    start, slope = torch.randn((2, 4, 3, 3, 3), generator=rng)
+    weight, plain = torch.nn.Parameter(start.contiguous(memory_format=of_weight)), torch.nn.Parameter(start.clone())
+    ours, reference = Adam([weight], AdamConfig(decay="constant")), torch.optim.Adam([plain], 2e-3, (0.0, 0.99))
+    for _ in range(2):
+        ours.step((weight * slope.contiguous(memory_format=of_gradient)).sum(), 0.0, 1.0)
+        plain.grad = slope.clone()
+        reference.step()
+        ours.load_state_dict(_plain(ours.state_dict()))
+    torch.testing.assert_close(weight.detach(), plain.detach())
+
+
+def _plain(state: dict[str, Any]) -> dict[str, Any]:
+    """An optimiser's state in the memory format that a file gives back."""
+    moments = {key: {name: value.contiguous() for name, value in of.items()} for key, of in state["state"].items()}
+    return {**state, "state": moments}
 
 
 @pytest.mark.parametrize("build", STAGES)

@@ -60,7 +60,8 @@ def save(folder: Path, state: dict[str, Any], meta: Meta) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     place = folder / f"{meta.step:08d}"
     beside = folder / f"{place.name}.tmp"
-    shutil.rmtree(beside, ignore_errors=True)
+    for torn in folder.glob("*.tmp"):  # of processes that were killed while they wrote
+        shutil.rmtree(torn, ignore_errors=True)
     beside.mkdir()
     _write_state(beside, state, meta.framework)
     (beside / "meta.json").write_text(json.dumps(asdict(meta)), encoding="utf-8")

@@ -32,7 +32,6 @@ class StageOutcome:
         ended_by: "steps" or "time".
         resumed_at: step of the checkpoint that this process started from, None for a fresh start.
         earlier_seconds: the part of `seconds` that earlier processes spent.
-        earlier_seconds: the part of `seconds` that earlier processes spent.
         rewinds: how often the divergence guard went back.
         metrics: those of the last row.
         alarms: the stage's own warnings.
@@ -124,8 +123,9 @@ class _Loop:
                 self._advance()
                 if interruption.requested:
                     self._save()
-                    self._progress.say(f"stopped at step {self._step}, state saved; the same command continues")
-                    raise KeyboardInterrupt
+                    self._stop()
+            if interruption.requested:  # it came during the last save
+                self._stop()
         self._picture()
         ended_by = "steps" if self._step >= self._stage.pace.steps else "time"
         return StageOutcome(
@@ -138,6 +138,10 @@ class _Loop:
             self._metrics,
             self._stage.health(),
         )
+
+    def _stop(self) -> None:
+        self._progress.say(f"stopped at step {self._step}, state saved; the same command continues")
+        raise KeyboardInterrupt
 
     def close(self) -> None:
         self._progress.close()

@@ -83,7 +83,7 @@ class Adam:
         """One step down `loss`. Returns the gradient's norm before clipping, or None where nothing is clipped."""
         gradients = torch.autograd.grad(loss, self._parameters, allow_unused=True)
         for parameter, gradient in zip(self._parameters, gradients, strict=True):
-            parameter.grad = gradient
+            parameter.grad = None if gradient is None else _laid_out_as(parameter, gradient)
         norm = None
         if self.config.clip > 0:
             norm = nn.utils.clip_grad_norm_(self._parameters, self.config.clip).detach()
@@ -98,3 +98,15 @@ class Adam:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._adam.load_state_dict(state)
+        for parameter, moments in self._adam.state.items():
+            for name, value in moments.items():
+                if value.shape == parameter.shape:
+                    moments[name] = _laid_out_as(parameter, value)
+
+
+def _laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:
+    """`value` with the strides of `parameter`: fused Adam walks through memory and would pair the wrong numbers.
+
+    `autograd.grad` gives gradients of any layout, and moments come back from a file in the plain one.
+    """
+    return value if value.stride() == parameter.stride() else torch.empty_like(parameter).copy_(value)
