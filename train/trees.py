@@ -1,7 +1,7 @@
 """A torch state (nested dicts, lists, scalars, tensors) as one safetensors file and one JSON file, and back.
 
-The JSON file holds the structure, so that any key (`optimizer.state_dict()` has integers), None, tuples and exact
-floats survive, and the order of a tensor's memory with them; the tensors stand in the safetensors file under their path. Nothing is pickled.
+The JSON file holds the structure, so that any key (`optimizer.state_dict()` has integers), None, tuples, exact floats
+and the memory order of tensors survive; the tensors stand in the safetensors file under their path. No pickle.
 """
 
 import json
