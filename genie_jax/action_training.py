@@ -33,7 +33,7 @@ ActionStep = Callable[[ActionState, Clip, int, float], tuple[ActionState, dict[s
 def init_action_state(model: LatentActionModel, optimizer: optax.GradientTransformation, *, seed: int) -> ActionState:
     """State before the first step."""
     params_key, quantizer_key = jax.random.split(jax.random.key(seed))
-    params = model.init(params_key)
+    params = jax.jit(model.init)(params_key)  # compiled whole: drawn one by one, each shape would compile alone
     return ActionState(params, optimizer.init(params), model.init_quantizer(quantizer_key))
 
 

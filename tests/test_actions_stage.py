@@ -1,0 +1,120 @@
+"""Stage "actions": resume, previews, results, codes of a corpus, alarms."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from moving import moving_squares, positions
+
+from genie_jax.action_mlp import ActionMLPConfig
+from genie_jax.latent_action import LatentActionConfig
+from genie_jax.warp import WarpConfig
+from train.actions import ActionsConfig, ActionsStage, infer_corpus_codes, load_action_model
+from train.checkpoint import Meta, load, save
+from train.errors import UserError
+
+WARP = LatentActionConfig(codes=4, dim=8, warp=WarpConfig(16, (4, 4, 8), (4, 8, 8)))
+MLP = LatentActionConfig("mlp", codes=4, dim=8, mlp=ActionMLPConfig(rows=2, style_dim=1, hidden=16, layers=1))
+CONFIG = ActionsConfig(model=WARP, batch=8, steps_per_call=2)
+
+
+class FakeCorpus:
+    """Two training shots and one held-out shot of moving squares."""
+
+    def __init__(self) -> None:
+        self.frames = moving_squares(1, 90, seed=0)[0][0]
+        self.train_shots, self.heldout_shots = np.array([[0, 30], [31, 60]]), np.array([[60, 90]])
+        self.store = SimpleNamespace(shots=np.concatenate([self.train_shots, self.heldout_shots]))
+
+    def clip_indices(self, step: int, size: int, length: int, *, stream: str) -> np.ndarray:
+        assert stream == "actions"
+        starts = np.concatenate([np.arange(a, b - length + 1) for a, b in self.train_shots])
+        return np.random.default_rng(step).choice(starts, size)[:, None] + np.arange(length)
+
+    def read(self, indices: np.ndarray) -> np.ndarray:
+        return self.frames[indices]
+
+
+@pytest.fixture(scope="module")
+def corpus() -> FakeCorpus:
+    return FakeCorpus()
+
+
+@pytest.fixture(scope="module")
+def stage(corpus: FakeCorpus) -> ActionsStage:
+    """A stage after a few steps, shared by tests that change nothing."""
+    stage = ActionsStage(CONFIG, corpus, seed=0)
+    for step in range(0, 6, 2):
+        metrics = stage.advance(step, step / 6, 1.0)
+    assert np.isfinite(float(metrics["loss"]))
+    return stage
+
+
+@pytest.mark.parametrize("form", ["warp", "mlp"])
+def test_a_resumed_stage_ends_in_the_same_bits(form: str, corpus: FakeCorpus, tmp_path) -> None:
+    config = replace(CONFIG, model=WARP if form == "warp" else MLP)
+    w = positions(corpus.frames[None])[0]
+
+    def build() -> ActionsStage:
+        return ActionsStage(config, corpus, w_FLD=w if form == "mlp" else None, seed=1)
+
+    whole = build()
+    for step in (0, 2):
+        whole.advance(step, step / 6, 1.0)
+    path = save(tmp_path, whole.state(), Meta(4, 0.0, 0, "jax"))
+    whole.advance(4, 4 / 6, 1.0)
+    resumed = build()
+    resumed.load_state(load(path, resumed.state())[0])
+    resumed.advance(4, 4 / 6, 1.0)
+    for one, other in zip(jax.tree.leaves(whole.state()), jax.tree.leaves(resumed.state()), strict=True):
+        assert np.array_equal(one, other)
+    again = build()
+    again.advance(4, 4 / 6, 1.0)
+    unlike = zip(jax.tree.leaves(whole.state()), jax.tree.leaves(again.state()), strict=True)
+    assert not all(np.array_equal(one, other) for one, other in unlike)
+
+
+def test_result_gives_the_model_back_and_every_pair_its_code(stage: ActionsStage, corpus: FakeCorpus) -> None:
+    tensors = stage.result()["actions"]
+    model, params, book = load_action_model(tensors, WARP)
+    codes = infer_corpus_codes(model, params, book, corpus)
+    assert codes.dtype == np.int32
+    assert codes.shape == (90,)
+    absent = np.isin(np.arange(90), [29, 30, 59, 89])  # ends of shots, and a frame that is in no shot
+    assert (codes[absent] == -1).all()
+    assert ((codes[~absent] >= 0) & (codes[~absent] < 4)).all()
+    state = stage.action_state
+    direct = model.infer(state.params, state.quantizer, stage._clip(np.arange(31, 59)[:, None] + np.arange(2)))
+    assert np.array_equal(codes[31:59], direct[:, 0])
+    with pytest.raises(ValueError, match="action model"):
+        load_action_model({name: tensor for name, tensor in tensors.items() if "embed_KD" not in name}, WARP)
+
+
+def test_previews_show_usage_and_what_each_code_does(stage: ActionsStage) -> None:
+    pictures = stage.preview()
+    assert set(pictures) == {"usage", "codes"}
+    assert all(p.dtype == np.uint8 and p.ndim == 3 and p.shape[2] == 3 for p in pictures.values())
+    assert pictures["codes"].shape[1] > 6 * 2 * 16  # frame t, four codes, frame t+1, enlarged
+
+
+def test_health_names_collapse_and_useless_predictions(corpus: FakeCorpus) -> None:
+    stage = ActionsStage(CONFIG, corpus, seed=0)
+    book = stage.action_state.quantizer
+    far = jnp.full_like(book.embed_KD, 1e3).at[0].set(0)
+    stage.action_state = stage.action_state._replace(quantizer=book._replace(embed_KD=far))
+    alarms = " ".join(stage.health())
+    assert "collapsed" in alarms
+    assert "nearer to the current frame" in alarms
+
+
+def test_latents_that_do_not_fit_are_refused(corpus: FakeCorpus) -> None:
+    config = replace(CONFIG, model=MLP)
+    with pytest.raises(UserError, match="encode the corpus"):
+        ActionsStage(config, corpus, seed=0)
+    with pytest.raises(UserError, match=r"rows and style_dim"):
+        ActionsStage(config, corpus, w_FLD=np.zeros((90, 1, 5), np.float32), seed=0)
+    with pytest.raises(UserError, match="at least 2"):
+        ActionsStage(replace(CONFIG, clip=1), corpus, seed=0)
