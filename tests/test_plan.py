@@ -46,6 +46,20 @@ def test_the_same_result_from_other_settings_reruns_nothing_else(tmp_path: Path)
     assert execute(steps({"frames": 2}, {}, "others"), Run(tmp_path), minutes=None, log=print) == list(NEEDS)
 
 
+def test_a_step_whose_product_was_deleted_is_done_again(tmp_path: Path) -> None:
+    def work(task: Task) -> Done:
+        task.folder.mkdir()
+        return Done()
+
+    def plan_of() -> list[Step]:
+        return [Step("teacher", (), {}, work, product=tmp_path / "teacher")]
+
+    assert execute(plan_of(), Run(tmp_path), minutes=None, log=print) == ["teacher"]
+    assert execute(plan_of(), Run(tmp_path), minutes=None, log=print) == []
+    (tmp_path / "teacher").rmdir()
+    assert execute(plan_of(), Run(tmp_path), minutes=None, log=print) == ["teacher"]
+
+
 def test_the_time_left_is_divided_anew_before_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     moment = [0.0]
     monkeypatch.setattr(plan.time, "monotonic", lambda: moment[0])

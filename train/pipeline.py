@@ -18,7 +18,7 @@ from train.pack import pack_world
 from train.parts import Parts
 from train.plan import Done, Step, Task, execute
 from train.progress import Log, duration
-from train.run import Run, write_result
+from train.run import Run, result_hash, write_result
 from train.source import Source, content_of
 from train.stage import Stage
 
@@ -77,7 +77,7 @@ def train_run(
 
 def plan(parts: Parts, source: Source) -> list[Step]:
     """The steps of a run, in their order."""
-    config, values = parts.config, to_json(parts.config)
+    config, values, folder = parts.config, to_json(parts.config), parts.run.folder
     shared = {name: values[name] for name in ("seed", "holdout")}
     torch_kind = parts.torch_device.type
     jax_kind = parts.jax_device.platform
@@ -106,12 +106,14 @@ def plan(parts: Parts, source: Source) -> list[Step]:
         settings["actions"]["std_floor"] = config.dynamics.std_floor  # decides how the w it reads is normalised
     after = {"actions": parts.infer_codes}
     steps = {
-        name: Step(name, needs[name], settings[name], _trained(build, after.get(name)), shares[name], place)
+        name: Step(
+            name, needs[name], settings[name], _trained(build, after.get(name)), shares[name], place, folder(name)
+        )
         for name, (build, place) in stages.items()
     }
     steps["prepare"] = _preparation(parts, source, values["ingest"])
-    steps["latents"] = Step("latents", NEEDS["latents"], shared, latents, aside, torch_kind)
-    steps["world"] = Step("world", NEEDS["world"], {**shared, **values["world"]}, world, aside)
+    steps["latents"] = Step("latents", NEEDS["latents"], shared, latents, aside, torch_kind, folder("latents"))
+    steps["world"] = Step("world", NEEDS["world"], {**shared, **values["world"]}, world, aside, product=folder("world"))
     return [steps[name] for name in NEEDS]
 
 
@@ -130,7 +132,7 @@ def _preparation(parts: Parts, source: Source, ingest: dict[str, Any]) -> Step:
         manifest = prepare(source.inputs, parts.frames, parts.config.ingest, log=task.log, progress=sys.stderr.isatty())
         return Done(identity=content_of(manifest))
 
-    return Step("prepare", (), {"ingest": ingest, "inputs": inputs}, work, device="cpu")
+    return Step("prepare", (), {"ingest": ingest, "inputs": inputs}, work, device="cpu", product=parts.frames)
 
 
 def _trained(build: Callable[[], Stage], after: Callable[[], None] | None = None) -> Callable[[Task], Done]:
@@ -140,7 +142,9 @@ def _trained(build: Callable[[], Stage], after: Callable[[], None] | None = None
         write_result(task.folder, stage.result())
         if after is not None:
             after()
-        done = Done(outcome.steps, outcome.earlier_seconds, outcome.alarms)
+        # Trained for a time and not for a number of steps, the same settings give another result: that is what counts.
+        identity = result_hash(task.folder)
+        done = Done(outcome.steps, outcome.earlier_seconds, outcome.alarms, identity)
         del stage  # before the next one is built
         gc.collect()
         if torch.cuda.is_available():

@@ -67,6 +67,7 @@ class Step:
         work: does it, or continues it, and writes its results.
         share: part of the time budget, relative to the other steps'.
         device: where it runs, for the record.
+        product: what it leaves; a step whose product was deleted is not done. None where nothing is looked at.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Step:
     work: Callable[[Task], Done]
     share: float = 0.0
     device: str = ""
+    product: Path | None = None
 
 
 def execute(steps: Sequence[Step], run: Run, *, minutes: float | None, log: Log) -> list[str]:
@@ -93,7 +95,7 @@ def execute(steps: Sequence[Step], run: Run, *, minutes: float | None, log: Log)
     worked = []
     for position, step in enumerate(steps):
         wanted = fingerprint(step.name, step.settings, {need: identities[need] for need in step.needs})
-        if run.done(step.name, wanted):
+        if run.done(step.name, wanted) and (step.product is None or step.product.exists()):
             log(f"{step.name}: done before")
         else:
             spent = sum(run.stages[name].seconds for name in identities)

@@ -194,6 +194,16 @@ def write_result(folder: Path, result: Mapping[str, Mapping[str, np.ndarray]]) -
         os.replace(beside, place)
 
 
+def result_hash(folder: Path) -> str:
+    """Hash of all files that `write_result` wrote into the folder."""
+    digest = hashlib.sha256()
+    for place in sorted(folder.glob("*.safetensors")):
+        digest.update(place.name.encode())
+        with place.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:20]
+
+
 def read_result(folder: Path, stem: str) -> dict[str, np.ndarray]:
     """Read one file that `write_result` wrote.
 
