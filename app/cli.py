@@ -70,16 +70,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         parser = build_parser()
         args, rest = parser.parse_known_args(words)
+        if rest:
+            said = " ".join(filter(None, ("genie", args.command)))
+            raise UserError(f"{said} {rest[0]}", "is not understood", f"see {said} --help")
         if args.command is None:
             parser.print_help()
             return 0
-        if rest:
-            raise UserError(f"genie {args.command} {rest[0]}", "is not understood", f"see genie {args.command} --help")
         return args.run(args)
     except UserError as error:
         if debug:
             traceback.print_exc()
         print(f"genie: {error}".replace("\n", " "), file=sys.stderr)
+        return 2
+    except (
+        OSError
+    ) as error:  # a full disk, a forbidden folder, a file where a folder should be: not the program's fault
+        if debug:
+            traceback.print_exc()
+        subject = error.filename or "a file"
+        print(f"genie: {subject}: {error.strerror or error}. Check path, permissions and free space.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("genie: interrupted", file=sys.stderr)

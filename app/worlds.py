@@ -23,16 +23,18 @@ def load_world(path: str, device: str = "auto") -> "World":
     try:
         return World.load(path, device=device)
     except ValueError as error:
-        raise user_error(path, error) from error
+        raise user_error(path, error, "Update this program, or pack the world anew with 'genie train'.") from error
     except OSError as error:
         raise UserError(path, f"it cannot be read ({error.strerror or error})", "Check its permissions.") from error
 
 
-def user_error(subject: str, error: ValueError) -> UserError:
-    """The `UserError` of a lower layer's error, whose text is "fault. Remedy" or "/a/path: fault. Remedy"."""
+def user_error(
+    subject: str, error: ValueError, remedy_else: str = "Run the command with --help for what it takes."
+) -> UserError:
+    """The `UserError` of a lower layer's error, whose text is "fault[. Remedy]" or "/a/path: fault[. Remedy]"."""
     text = str(error)
     head, colon, rest = text.partition(": ")
     if colon and head.startswith(subject):
         subject, text = head, rest
     fault, dot, remedy = text.partition(". ")
-    return UserError(subject, fault.rstrip("."), remedy if dot else "Run the command with --help for what it takes.")
+    return UserError(subject, fault.rstrip("."), remedy if dot else remedy_else)

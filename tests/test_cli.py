@@ -4,6 +4,7 @@ import argparse
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -96,3 +97,17 @@ def test_signals_end_with_130(
 def test_the_exit_code_is_the_commands(probe: SimpleNamespace) -> None:
     probe.run = lambda args: args.count
     assert main(["probe", "--count", "3"]) == 3
+
+
+def test_an_option_without_a_command_is_not_taken_for_a_question(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--hlep"]) == 2
+    assert "--hlep: is not understood" in line_of(capsys)
+
+
+def test_a_file_in_the_place_of_a_folder_is_told_in_one_line(
+    tmp_path: Path, probe: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "taken").touch()
+    probe.run = lambda _: (tmp_path / "taken").mkdir()
+    assert main(["probe", "--count", "1"]) == 2
+    assert line_of(capsys).startswith(f"genie: {tmp_path / 'taken'}: File exists.")

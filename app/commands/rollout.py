@@ -11,17 +11,11 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-from tqdm import tqdm
-
-from app.actions import parse_actions
 from app.commands.devices import add_device_option
-from app.film import check_film_path, film_writers
-from app.overlay import Overlay
-from app.prompts import find_prompt
-from app.worlds import load_world, user_error
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from torch_bridge.world import World
 
 NAME = "rollout"
@@ -53,6 +47,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Load, play, write."""
+    from app.actions import parse_actions
+    from app.film import check_film_path
+    from app.prompts import find_prompt
+    from app.worlds import load_world, user_error
+
     for path in args.out:
         check_film_path(path)
     world = load_world(args.world, args.device)
@@ -70,13 +69,20 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _film(world: "World", prompt_THWC: np.ndarray, codes_S: np.ndarray, paths: Sequence[str], *, plain: bool) -> float:
+def _film(
+    world: "World", prompt_THWC: "np.ndarray", codes_S: "np.ndarray", paths: Sequence[str], *, plain: bool
+) -> float:
     """Write the prompt and the generated frames to all films; returns the generated frames a second."""
+    from tqdm import tqdm
+
+    from app.film import film_writers
+    from app.overlay import Overlay
+
     panel = Overlay(world.codes, world.size)
     spent = 0.0
     with film_writers(paths, world.fps) as writers:
 
-        def add(frame_HWC: np.ndarray, held: int | None, note: str) -> None:
+        def add(frame_HWC: "np.ndarray", held: int | None, note: str) -> None:
             picture = panel.enlarge(frame_HWC) if plain else panel.draw(frame_HWC, held, note)
             for writer in writers:
                 writer.add(picture)

@@ -36,7 +36,7 @@ def configure(parser: OneLineParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, or continue."""
-    if args.minutes is not None and args.minutes <= 0:
+    if args.minutes is not None and not args.minutes > 0:  # not a number is no time either
         raise UserError(f"--minutes {args.minutes:g}", "is no time", "give a positive number")
     if args.inputs and args.frames:
         raise UserError("--frames", "was given beside videos", "give one or the other")
