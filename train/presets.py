@@ -17,7 +17,6 @@ from genie_jax.dynamics_loss import LossConfig
 from genie_jax.latent_action import LatentActionConfig
 from genie_jax.training import OptimizerConfig
 from genie_jax.warp import WarpConfig
-from torch_bridge.augment import AugmentConfig
 from torch_bridge.discriminator import DiscriminatorConfig
 from torch_bridge.encoder import EncoderConfig
 from torch_bridge.mobile_stylegan import StudentConfig
@@ -129,7 +128,7 @@ def laptop() -> Config:
 
 
 def gpu() -> Config:
-    """256 px on one large GPU: L1 trunk, bfloat16, augmentation for hours of video left off."""
+    """256 px on one large GPU: L1 trunk, bfloat16, larger batches; twice the parameters of `laptop`."""
     base = laptop()
     dynamics = DynamicsConfig(layers=8, compute_dtype="bfloat16")
     return replace(
@@ -141,7 +140,6 @@ def gpu() -> Config:
             discriminator=DiscriminatorConfig(),
             pace=Pace(steps=400_000, share=5.0),
             batch=32,
-            augment=AugmentConfig(),
             precision="bfloat16",
         ),
         student=replace(base.student, pace=Pace(steps=200_000, share=3.0), batch=32, precision="bfloat16"),
