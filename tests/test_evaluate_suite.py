@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,13 +15,13 @@ from PIL import Image
 
 from train.errors import UserError
 from train.evaluate import TrueActions, evaluate
-from train.evaluate.classifiers import _mlp, fit_and_predict
+from train.evaluate.classifiers import _mlp, fit_and_predict, report_code_recovery
 from train.evaluate.drift import colour_distance, frechet
 from train.evaluate.image import PSNR_CAP_DB
 from train.evaluate.play import KEYS as PLAY_KEYS
 from train.evaluate.play import WARM_UP, time_play
 from train.evaluate.profile import PROFILES
-from train.evaluate.results import look_up
+from train.evaluate.results import Results, look_up
 from train.evaluate.table import format_table
 
 SMALL = replace(PROFILES["quick"], clips=12, drift_clips=4, drift_steps=(16,), play_steps=5)
@@ -235,3 +236,17 @@ def test_the_table_takes_neither_blur_nor_noise_for_detail(trees, sharpness: flo
     tree = trees["perfect"] | {"reconstruction": trees["perfect"]["reconstruction"] | {"sharpness": sharpness}}
     line = next(line for line in format_table(tree).splitlines() if line.startswith("  sharpness  "))
     assert word in line
+
+
+def test_code_recovery_learns_nothing_from_frames_that_clips_share() -> None:
+    rng = np.random.default_rng(0)
+    # Codes are drawn apart from w: only knowing a frame by heart could tell them.
+    w, codes = rng.normal(size=(600, 1, 64)).astype(np.float32), rng.integers(4, size=600)
+    starts = np.arange(0, 560, 2)
+    steps = starts[:, None] + np.arange(24)
+    clips = SimpleNamespace(starts_N=starts, groups_N=starts // 24, prompt=4)
+    context = SimpleNamespace(clips=clips, codes_NTm1=codes[steps[:, :-1]], code_count=4, seed=0)
+    context.rng = lambda name: np.random.default_rng(len(name))
+    results = Results()
+    report_code_recovery(context, SimpleNamespace(w_NSLD=w[steps[:, 4:]]), results)
+    assert results.get("latents.code_recovery") < 0.4

@@ -11,11 +11,13 @@ from typing import Any
 import loop_fakes
 import numpy as np
 import pytest
+import torch
 from loop_fakes import STAGES, JaxStage, TorchStage
 
 from train.checkpoint import complete
 from train.clock import Clock
 from train.errors import UserError
+from train.guard import scalar
 from train.loop import train_stage
 from train.record import keep_rows
 
@@ -134,6 +136,10 @@ def test_a_state_that_is_not_finite_is_never_saved(tmp_path: Path) -> None:
     assert train_stage(stage, tmp_path, log=lines.append).rewinds == 1
     assert any("/average" in line for line in lines)
     assert np.isfinite(stage.result()["line"]["average"]).all()
+
+
+def test_a_metric_may_be_a_tensor_that_numpy_cannot_read() -> None:
+    assert scalar(torch.tensor([1.0, 2.0], dtype=torch.bfloat16, requires_grad=True)) == 1.5
 
 
 def test_previews_events_and_alarms(tmp_path: Path) -> None:

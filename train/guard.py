@@ -41,7 +41,12 @@ class DivergenceGuard:
 
 
 def scalar(value: Any) -> float:
-    """A metric as one number: arrays (one value a step of a call) by their mean."""
+    """A metric as one number: arrays (one value a step of a call) by their mean.
+
+    NumPy reads neither tensors on an accelerator nor bfloat16 ones, so tensors are brought to the host as float32.
+    """
+    if hasattr(value, "detach"):
+        value = value.detach().float().cpu()
     return float(np.mean(np.asarray(value, dtype=np.float64)))
 
 

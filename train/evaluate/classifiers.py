@@ -68,7 +68,18 @@ def report_code_recovery(context: Context, scores: Reconstruction, results: Resu
     clip = np.repeat(np.arange(len(w)), pairs.shape[1])
     used = np.linspace(0, len(clip) - 1, min(_RECOVERY_PAIRS, len(clip))).astype(int)
     inputs, labels = pairs.reshape(len(clip), -1)[used], codes.reshape(-1)[used]
-    training = np.isin(groups[clip[used]], chosen)
+    # Clips of neighbouring groups share frames: no transition of a scored clip may be among those trained on.
+    first = (context.clips.starts_N[:, None] + context.clips.prompt + np.arange(pairs.shape[1])).reshape(-1)
+    inside = np.isin(groups[clip], chosen)
+    unseen = ~np.isin(first[used], first[~inside])
+    kept = ~inside[used] | unseen
+    if not (inside[used] & unseen).any():
+        reason = "the clips overlap so much that none is left to train on"
+        results.missing("latents.code_recovery", reason)
+        results.missing("latents.chance.code_recovery", reason)
+        return
+    used, inputs, labels = used[kept], inputs[kept], labels[kept]
+    training = inside[used]
     mean, std = inputs[training].mean(0), inputs[training].std(0) + 1e-6
     net = _mlp(inputs.shape[1], context.code_count)
     predicted = fit_and_predict(net, torch.from_numpy((inputs - mean) / std), labels, training, _EPOCHS, context.seed)
