@@ -124,23 +124,6 @@ def test_read_keeps_the_shape_of_the_numbers(store):
         assert frames[1, 2, 0, 0, 0] == 9
 
 
-def test_prefetch_gives_the_same_in_order_and_stops(store):
-    corpus = Corpus(store, seed=0)
-    ahead = corpus.prefetch(lambda step: corpus.batch(step, 4, stream="a"), itertools.count(5), depth=3)
-    for step in range(5, 12):
-        np.testing.assert_array_equal(next(ahead), corpus.batch(step, 4, stream="a"))
-    ahead.close()
-    assert list(Corpus.prefetch(lambda step: step * step, range(4))) == [0, 1, 4, 9]
-
-
-def test_an_error_while_prefetching_reaches_the_reader():
-    def make(step):
-        raise ValueError(f"step {step}")
-
-    with pytest.raises(ValueError, match="step 0"):
-        next(Corpus.prefetch(make, range(3)))
-
-
 def test_clip_starts_refuses_empty_clips():
     with pytest.raises(ValueError, match="at least 1"):
         clip_starts(np.array([[0, 5]]), 0)

@@ -2,11 +2,7 @@
 
 import hashlib
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
-from typing import TypeVar
 
 import grain
 import numpy as np
@@ -15,7 +11,6 @@ from jaxtyping import Float32, Int64, UInt8
 from train.errors import UserError
 from train.ingest.store import FrameStore
 
-T = TypeVar("T")
 READ_CHUNK = 1024  # frames decoded at a time while streaming over all of them
 OVERSHOOT = 2  # a last shot that would hold out more than this many times the wanted frames is split instead
 
@@ -121,27 +116,6 @@ class Corpus:
         for start in range(0, len(self.train_indices), READ_CHUNK):
             total += self.read(self.train_indices[start : start + READ_CHUNK]).sum(axis=0, dtype=np.float64)
         return (total / len(self.train_indices)).astype(np.float32)
-
-    @staticmethod
-    def prefetch(make: Callable[[int], T], steps: Iterable[int], *, depth: int = 2) -> Iterator[T]:
-        """`make(step)` for each step, in order, computed up to `depth` steps ahead in a background thread.
-
-        Args:
-            make: a pure function of the step, for example `lambda step: corpus.batch(step, 64, stream="teacher")`.
-            steps: may be endless.
-            depth: results that wait at most.
-        """
-        pool = ThreadPoolExecutor(1, thread_name_prefix="prefetch")
-        ahead: deque[Future[T]] = deque()
-        try:
-            for step in steps:
-                ahead.append(pool.submit(make, step))
-                if len(ahead) > depth:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def split_shots(
