@@ -16,11 +16,14 @@ import train.dynamics
 import train.encoder
 import train.loop
 import train.parts
+import train.pipeline
 import train.student
 import train.teacher
 from app.cli import main
 from torch_bridge.bundle import PARTS, read_world
+from train.presets import preset
 from train.run import Run
+from train.source import Source
 
 STAGES = {
     "teacher": train.teacher.TeacherStage,
@@ -113,6 +116,19 @@ def test_a_change_reruns_its_stage_and_what_depends_on_it(straight: Path, capsys
     begun = [line.split(":")[0] for line in capsys.readouterr().out.splitlines() if ": begins" in line]
     assert begun == ["dynamics", "world"]
     assert Run(straight).stages["dynamics"].steps == 3
+
+
+@pytest.mark.parametrize("name", list(train.pipeline.NEEDS))
+def test_a_raised_version_of_its_code_changes_what_one_step_is_fingerprinted_by(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, source = Run(tmp_path), Source((tmp_path / "clip.mp4",))
+    run.settings = source.settings(run)
+    parts = train.parts.Parts(run, preset("debug"), tmp_path, torch.device("cpu"), jax.devices("cpu")[0])
+    before = {step.name: step.settings for step in train.pipeline.plan(parts, source)}
+    monkeypatch.setitem(train.pipeline.VERSIONS, name, train.pipeline.VERSIONS[name] + 1)
+    after = {step.name: step.settings for step in train.pipeline.plan(parts, source)}
+    assert [step for step in before if before[step] != after[step]] == [name]
 
 
 @pytest.mark.parametrize(

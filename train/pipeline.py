@@ -3,6 +3,7 @@
 import gc
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ import torch
 from torch_bridge.memory import keep_freed_memory
 from train.config import Config
 from train.devices import choose_devices
+from train.ingest.config import ALGORITHM
 from train.ingest.prepare import prepare
 from train.ingest.store import Manifest
 from train.loop import train_stage
@@ -32,6 +34,18 @@ NEEDS = {
     "actions": ("prepare",),
     "dynamics": ("prepare", "latents", "actions"),
     "world": ("prepare", "encoder", "drift", "actions", "dynamics"),
+}
+# Raise a step's number when its code changes what it learns or the shape of its tensors: finished runs do it again.
+VERSIONS = {
+    "prepare": ALGORITHM,
+    "teacher": 1,
+    "student": 1,
+    "encoder": 1,
+    "drift": 1,
+    "latents": 1,
+    "actions": 1,
+    "dynamics": 1,
+    "world": 1,
 }
 UNTIMED_SHARE = 0.15  # of an average stage's share: what encoding the corpus and packing the world are counted as
 # Of a pace only the steps decide what is learned; the rest says when to look and to save.
@@ -114,7 +128,7 @@ def plan(parts: Parts, source: Source) -> list[Step]:
     steps["prepare"] = _preparation(parts, source, values["ingest"])
     steps["latents"] = Step("latents", NEEDS["latents"], shared, latents, aside, torch_kind, folder("latents"))
     steps["world"] = Step("world", NEEDS["world"], {**shared, **values["world"]}, world, aside, product=folder("world"))
-    return [steps[name] for name in NEEDS]
+    return [replace(steps[name], settings={"version": VERSIONS[name], **steps[name].settings}) for name in NEEDS]
 
 
 def _settings(stage: dict[str, Any]) -> dict[str, Any]:

@@ -5,8 +5,9 @@
     RUN/STAGE/         checkpoints, metrics.jsonl, TensorBoard events, results as safetensors
     RUN/previews/      pictures
 
-A stage is finished when it is marked done *and* its fingerprint still is the one wanted: a hash of its config and of
-the fingerprints of what it reads. A changed config therefore reruns that stage and what depends on it, nothing else.
+A stage is finished when it is marked done *and* its fingerprint still is the one wanted: a hash of its config, of the
+version of its code and of the identities of what it reads. A change therefore reruns that stage and what depends on it,
+nothing else.
 """
 
 import fcntl
