@@ -128,6 +128,27 @@ def test_all_corrupt_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
         restore(tmp_path, TorchStage(), print)
 
 
+def test_a_state_of_another_shape_is_told_with_its_folder_and_what_to_do(tmp_path: Path) -> None:
+    stage = TorchStage()
+    save(tmp_path, {**stage.state(), "weight": torch.zeros(7)}, meta(4))
+    with pytest.raises(UserError, match=f"00000004.* does not fit .*delete {tmp_path}"):
+        restore(tmp_path, stage, print)
+    save(tmp_path, {"average": torch.zeros(3)}, meta(5))
+    with pytest.raises(UserError, match=r"00000005.* does not fit .*'weight'"):
+        restore(tmp_path, stage, print)
+
+
+def test_running_out_of_memory_is_no_fault_of_the_checkpoint(tmp_path: Path) -> None:
+    class Full(TorchStage):
+        def load_state(self, state: dict[str, Any]) -> None:
+            del state
+            raise torch.OutOfMemoryError
+
+    save(tmp_path, TorchStage().state(), meta(4))
+    with pytest.raises(torch.OutOfMemoryError):
+        restore(tmp_path, Full(), print)
+
+
 def test_the_first_array_that_is_not_finite_is_named() -> None:
     tree = {"a": [torch.ones(2), np.ones(2)], "b": {"c": torch.tensor([1.0, float("nan")])}, "lr": float("inf")}
     assert first_not_finite(tree) == "/b/c"

@@ -23,6 +23,7 @@ from train.stage import Stage
 
 KEPT = 2
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, SafetensorError)
+MISFIT = (RuntimeError, ValueError, KeyError, TypeError)  # what frameworks raise on a state of other names or shapes
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def restore(folder: Path, stage: Stage, say: Log) -> Meta | None:
     """Load the newest readable checkpoint into the stage; None when there is none at all.
 
     Raises:
-        UserError: there are checkpoints, and none of them can be read.
+        UserError: there are checkpoints, and none of them can be read, or the newest that can does not fit the stage.
     """
     paths = complete(folder)
     for path in reversed(paths):
@@ -97,7 +98,13 @@ def restore(folder: Path, stage: Stage, say: Log) -> Meta | None:
         except UNREADABLE as error:
             say(f"checkpoint {path.name} cannot be read ({_short(error)}), trying the one before")
             continue
-        stage.load_state(state)
+        try:
+            stage.load_state(state)
+        except MISFIT as error:
+            if isinstance(error, RuntimeError) and type(error) is not RuntimeError:
+                raise  # a device that is out of memory, say: no fault of the checkpoint
+            fault = f"does not fit the stage, whose code or settings changed ({_short(error)})"
+            raise UserError(path, fault, f"delete {folder} to train the stage anew") from error
         return meta
     if paths:
         raise UserError(folder, "no checkpoint in it can be read", "delete this folder to train the stage anew")
@@ -128,8 +135,7 @@ def first_not_finite(state: dict[str, Any], framework: str) -> str | None:
 
 
 def _short(error: Exception) -> str:
-    words = str(error).strip().splitlines() or [type(error).__name__]
-    return words[0][:160]
+    return " ".join(str(error).split())[:160] or type(error).__name__
 
 
 def _write_state(folder: Path, state: dict[str, Any], framework: str) -> None:
