@@ -9,11 +9,13 @@ from media import write_video
 from worlds import SIZE, make_world, moving_squares
 
 from app.cli import main
+from torch_bridge.manifest import Provenance
 from train.errors import UserError
-from train.evaluate.heldout import choose_shots
+from train.evaluate.heldout import HeldOut, choose_shots
 from train.ingest.config import IngestConfig
 from train.ingest.prepare import prepare
 from train.ingest.store import FrameStore
+from train.run import Run
 
 FRAMES = 100
 
@@ -71,6 +73,25 @@ def test_bad_input_is_told_in_one_line(place: Path, tmp_path: Path, capsys: pyte
     both = [video, str(place / "w.mp4")]
     line = told(capsys, world, "--video", *both, "--actions", str(place / "v.npz"), "--out", str(tmp_path / "o"))
     assert "belongs to one video" in line
+
+
+def test_the_held_out_share_is_the_one_that_the_world_was_trained_with(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_world(tmp_path / "world", fps=10.0, provenance=Provenance(config={"holdout": 0.3}))
+    run = Run(tmp_path)
+    run.settings, run.config = {"frames": str(place / "frames")}, {"holdout": 0.1}  # as of a changed training
+    run.save()
+    asked: list[float] = []
+
+    def noted(store: FrameStore, training: FrameStore | None, holdout: float, *, all_shots: bool) -> HeldOut:
+        asked.append(holdout)
+        chosen = choose_shots(store, training, holdout, all_shots=all_shots)
+        raise UserError("stopped", chosen.said, "here")
+
+    monkeypatch.setattr("train.evaluate.heldout.choose_shots", noted)
+    assert main(["evaluate", str(tmp_path), "--frames", str(place / "frames")]) == 2
+    assert asked == [0.3]
 
 
 def test_only_shots_that_the_run_held_out_are_evaluated(place: Path, tmp_path: Path) -> None:

@@ -64,8 +64,10 @@ def run(args: argparse.Namespace) -> int:
     store = frames_to_evaluate(args, manifest, out)
     if actions is not None and len(store.sources) > 1:
         raise UserError(args.actions, "it belongs to one video, and several were given", "Evaluate them one by one")
-    training, holdout = frames_of_run(folder.parent)
-    chosen = choose_shots(store, training, holdout, all_shots=args.all_shots)
+    # Of the world and not of run.json, which may already tell of a training that goes on with another share.
+    holdout = manifest.provenance.config.get("holdout")
+    training = None if holdout is None else frames_of_run(folder.parent)
+    chosen = choose_shots(store, training, holdout or 0.0, all_shots=args.all_shots)
     print(f"held out? {chosen.said}")
     world = load_world(str(folder), args.device)
     evaluate(
@@ -110,17 +112,17 @@ def frames_to_evaluate(args: argparse.Namespace, manifest: "WorldManifest", out:
     return store
 
 
-def frames_of_run(run_folder: Path) -> tuple["FrameStore | None", float]:
-    """The frames that a run was trained on and the share that it held out; None where the folder is no such run."""
+def frames_of_run(run_folder: Path) -> "FrameStore | None":
+    """The frames that a run was trained on; None where the folder is no such run."""
     from train.ingest.store import MANIFEST, FrameStore
     from train.run import Run
 
     if not (run_folder / "run.json").is_file():
-        return None, 0.0
+        return None
     run = Run(run_folder)
     given = run.settings.get("frames")
     places = [Path(given)] if isinstance(given, str) else []
     for place in (*places, run_folder / "frames"):
         if (place / MANIFEST).is_file():
-            return FrameStore(place), float((run.config or {}).get("holdout", 0.05))
-    return None, 0.0
+            return FrameStore(place)
+    return None
