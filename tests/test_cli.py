@@ -90,7 +90,12 @@ def test_signals_end_with_130(
         return args.count
 
     probe.run = run
-    assert main(["probe", "--count", "3"]) == 130
+    # A shell starts what runs in the background with Ctrl-C ignored: tests may run there too.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert main(["probe", "--count", "3"]) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert line_of(capsys) == "genie: interrupted"
 
 

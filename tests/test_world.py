@@ -61,8 +61,14 @@ def test_groups_of_a_batch_agree_with_the_whole(world: World, monkeypatch: pytes
     prompts = np.stack([moving_squares(3, seed=seed) for seed in range(3)])
     codes = np.arange(9).reshape(3, 3) % CODES
     whole = world.rollout_batch(prompts, [[1, 2]] * 3, codes)
+    w_whole = world.rollout_latents(prompts, [[1, 2]] * 3, codes)
     monkeypatch.setattr(torch_bridge.world, "BATCH", 2)
-    assert apart(world.rollout_batch(prompts, [[1, 2]] * 3, codes), whole) <= 1
+    # Batches of another size sum in another order; a decoder of random weights makes a few grey levels of it.
+    w_groups = world.rollout_latents(prompts, [[1, 2]] * 3, codes)
+    np.testing.assert_allclose(w_groups, w_whole, atol=1e-4 * w_whole.std())
+    groups = world.rollout_batch(prompts, [[1, 2]] * 3, codes)
+    assert np.abs(groups.astype(int) - whole.astype(int)).mean() < 0.1
+    assert np.abs(groups[::-1].astype(int) - whole.astype(int)).mean() > 1  # and rollouts do differ
 
 
 @pytest.mark.parametrize("length", [1, 16])
