@@ -56,7 +56,7 @@ def make_action_step(model: LatentActionModel, optimizer: optax.GradientTransfor
         (loss, (quantizer, metrics)), grads = loss_and_grad(state.params, state.quantizer, clip, key=key)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = jax.tree.map(lambda p, u: p + rate * u, state.params, updates)
-        metrics = {**metrics, "loss": loss, "grad_norm": optax.global_norm(grads)}
+        metrics = {**metrics, "loss": loss, "grad_norm": optax.tree.norm(grads)}
         return ActionState(params, opt_state, quantizer), metrics
 
     def many(state: ActionState, clips: Clip, first: Array, rate: Array) -> tuple[ActionState, dict[str, Array]]:

@@ -51,18 +51,17 @@ def _down(inputs: int, outputs: int, rngs: nnx.Rngs) -> nnx.Conv:
 
 
 class PairEncoder(nnx.Module):
-    """Two frames to one vector: what changed (convolutions of the difference) and what moved (matching).
+    """Two frames to one vector: what changed (convolutions of pictures and difference) and what moved (matching).
 
     Matching is given, not learned: a small encoder trained for minutes finds colours long before displacements. The
-    decoder sees frame t, so that it can undo whatever the encoder lets the code depend on, and one action would get
-    another code in every place and before every background. Therefore the encoder sees differences in place of
-    pictures, and its last maps are pooled over the picture, by mean and by maximum.
+    last maps are pooled over the picture, by mean and by maximum: the decoder sees frame t and can undo whatever the
+    code depends on, so that an encoder which knows places gives one action another code in every place.
     """
 
     def __init__(self, config: WarpConfig, dim: int, rngs: nnx.Rngs) -> None:
         half, quarter, eighth = config.encoder_channels
         self.cells = config.size // 8
-        self.half = _down(3, half, rngs)
+        self.half = _down(9, half, rngs)
         self.quarter = _down(half, quarter, rngs)
         self.eighth = _down(quarter, eighth, rngs)
         displacements = sum((2 * radius + 1) ** 2 for _, radius in MATCHING)
@@ -72,8 +71,8 @@ class PairEncoder(nnx.Module):
         self.out = nnx.Linear(4 * eighth, dim, rngs=rngs)
 
     def __call__(self, before_NSSC: Float[Array, "N S S 3"], after_NSSC: Float[Array, "N S S 3"]) -> Array:
-        # Differences are small: scaled up they start at the size that the initial weights are made for.
-        x = 4 * (after_NSSC - before_NSSC)
+        # Differences are small against colours: scaled up they start at the same size.
+        x = jnp.concatenate([before_NSSC - 0.5, after_NSSC - 0.5, 4 * (after_NSSC - before_NSSC)], -1)
         for layer in (self.half, self.quarter, self.eighth):
             x = jax.nn.silu(layer(x))
         matches = [

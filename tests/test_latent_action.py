@@ -32,11 +32,15 @@ def clip_for(config: LatentActionConfig, batch: int = 2, frames: int = 3, seed: 
 
 
 def fresh(config: LatentActionConfig) -> tuple[LatentActionModel, dict, VQState]:
-    """The model, untrained parameters, a codebook of random codes that no k-means will replace before training."""
-    model = LatentActionModel(config)
+    """The model with random parameters and codes, drawn by NumPy: compiling `init` takes seconds."""
+    model, rng = LatentActionModel(config), np.random.default_rng(0)
+
+    def draw(leaf: jax.ShapeDtypeStruct) -> jax.Array:
+        return jnp.array(rng.normal(size=leaf.shape, scale=np.prod(leaf.shape[:-1]) ** -0.5), leaf.dtype)
+
     book = model.init_quantizer(jax.random.key(1))
-    codes = jax.random.normal(jax.random.key(2), book.embed_KD.shape)
-    return model, jax.jit(model.init)(jax.random.key(0)), book._replace(embed_KD=codes)
+    codes = jnp.array(rng.normal(size=book.embed_KD.shape), jnp.float32)
+    return model, jax.tree.map(draw, jax.eval_shape(model.init, jax.random.key(0))), book._replace(embed_KD=codes)
 
 
 def trained(config: LatentActionConfig, steps: int) -> tuple[LatentActionModel, dict, tuple]:
