@@ -173,6 +173,9 @@ def test_a_time_budget_ends_the_stage_and_drives_progress(tmp_path: Path) -> Non
     assert shares == [i / 10 for i in range(10)]
     outcome = train_stage(Slow(1000), tmp_path, budget_seconds=16, log=None, now=lambda: moment[0])
     assert (outcome.steps, outcome.resumed_at) == (16, 10)
+    assert shares[10:] == [i / 16 for i in range(10, 16)]
+    outcome = train_stage(Slow(20), tmp_path, log=None, now=lambda: moment[0])
+    assert (outcome.steps, outcome.resumed_at, outcome.ended_by) == (20, 16, "steps")
 
 
 def test_even_without_time_one_call_is_made(tmp_path: Path) -> None:

@@ -77,6 +77,34 @@ def test_the_time_left_is_divided_anew_before_every_step(tmp_path: Path, monkeyp
     assert budgets == {"frames": None, "teacher": 12.0, "student": 12.0, "actions": 18.0, "world": 1.0}
 
 
+def test_more_time_continues_what_time_had_ended_and_redoes_what_depends_on_it(tmp_path: Path) -> None:
+    budgets: dict[str, float | None] = {}
+
+    def build(name: str, needs: tuple[str, ...]) -> Step:
+        def work(task: Task) -> Done:
+            folder, budgets[name] = task.folder, task.budget_seconds
+            folder.mkdir(exist_ok=True)
+            (folder / f"{len(list(folder.iterdir()))}").touch()  # a trace of each time that it went on
+            short = name in ("teacher", "student") and budgets[name] is not None
+            return Done(identity=f"{name} {budgets[name]}", out_of_time=short)
+
+        return Step(name, needs, {}, work, share=1.0)
+
+    def train(minutes: float | None) -> list[str]:
+        return execute([build(name, needs) for name, needs in NEEDS.items()], Run(tmp_path), minutes=minutes, log=print)
+
+    assert train(1.0) == list(NEEDS)
+    first = budgets["teacher"]
+    assert train(1.0) == train(0.5) == []
+    assert train(2.0) == ["teacher", "student", "world"]
+    assert budgets["teacher"] == pytest.approx(2 * first, rel=0.01)
+    assert len(list((tmp_path / "teacher").iterdir())) == 2
+    assert len(list((tmp_path / "student").iterdir())) == 1  # of another teacher: anew
+    assert train(2.0) == []
+    assert train(None) == ["teacher", "student", "world"]
+    assert train(None) == train(3.0) == []
+
+
 def test_building_counts_towards_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan.time, "monotonic", lambda: 13.0)
     assert Task(tmp_path, 10.0, 10.0, print).budget_left() == 7.0

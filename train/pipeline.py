@@ -1,6 +1,7 @@
 """From a source of frames to a world: the order of the stages, what each reads, and what it is fingerprinted by."""
 
 import gc
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -67,8 +68,8 @@ def train_run(
         source: of the frames.
         run: the folder; what is finished in it is kept.
         config: of all stages.
-        minutes: time for everything over all processes; None trains every stage to its number of steps, or for what
-            the run was given before.
+        minutes: time for everything over all processes, infinity to train every stage to its number of steps; None for
+            what the run was given before, a new run without a limit. More than before continues what time had ended.
         device: "auto", "cpu", "cuda" or "mps".
         log: takes lines.
 
@@ -80,7 +81,10 @@ def train_run(
     keep_freed_memory()
     with run.lock():
         run.reload()
-        minutes = minutes if minutes is not None else run.settings.get("minutes")
+        if minutes is None:
+            minutes = run.settings.get("minutes")
+        elif math.isinf(minutes):
+            minutes = None
         run.settings = source.settings(run) | {"minutes": minutes}
         run.config = to_json(config)
         run.save()
@@ -158,7 +162,8 @@ def _trained(build: Callable[[], Stage], after: Callable[[], None] | None = None
             after()
         # Trained for a time and not for a number of steps, the same settings give another result: that is what counts.
         identity = result_hash(task.folder)
-        done = Done(outcome.steps, outcome.earlier_seconds, outcome.alarms, identity)
+        out_of_time = outcome.ended_by == "time"
+        done = Done(outcome.steps, outcome.earlier_seconds, outcome.alarms, identity, out_of_time)
         del stage  # before the next one is built
         gc.collect()
         if torch.cuda.is_available():
@@ -173,6 +178,8 @@ def _farewell(run: Run, worked: list[str], log: Log) -> None:
     spent = sum(record.seconds for record in run.stages.values())
     if not worked:
         log("nothing to do: every stage is finished with this config")
+    if stopped := [name for name, record in run.stages.items() if record.stopped_at is not None]:
+        log(f"time ran out on {', '.join(stopped)}: more --minutes, or --minutes none, continue them")
     log(f"the world is in {world} ({duration(spent)} of training, previews in {run.path / 'previews'})")
     log(f"  see it:      genie rollout {world} --actions random --steps 100 -o rollout.mp4")
     log(f"  measure it:  genie evaluate {world} --video ANOTHER.mp4")

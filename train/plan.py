@@ -1,7 +1,8 @@
 """A plan: named steps that read one another's results, done in order, each only when it must, in a given time.
 
 The fingerprint of a step hashes its settings and the identities of what it reads, so a changed setting reruns that
-step and what depends on it. A time budget is divided over the steps that remain by their shares, anew before each.
+step and what depends on it. A time budget is divided over the steps that remain by their shares, anew before each;
+given more time than before, a step that time had ended goes on where it stopped.
 """
 
 import time
@@ -48,12 +49,14 @@ class Done:
         earlier_seconds: time that earlier processes spent on it.
         alarms: warnings.
         identity: hash of what came out, where that is known and may stay the same though the settings changed.
+        out_of_time: whether the budget ended it before all its steps were made.
     """
 
     steps: int = 0
     earlier_seconds: float = 0.0
     alarms: Sequence[str] = ()
     identity: str = ""
+    out_of_time: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,11 +98,12 @@ def execute(steps: Sequence[Step], run: Run, *, minutes: float | None, log: Log)
     worked = []
     for position, step in enumerate(steps):
         wanted = fingerprint(step.name, step.settings, {need: identities[need] for need in step.needs})
-        if run.done(step.name, wanted) and (step.product is None or step.product.exists()):
+        finished = run.done(step.name, wanted) and not run.may_go_on(step.name, minutes)
+        if finished and (step.product is None or step.product.exists()):
             log(f"{step.name}: done before")
         else:
             spent = sum(run.stages[name].seconds for name in identities)
-            _do(step, wanted, run, _budget(steps[position:], minutes, spent), log)
+            _do(step, wanted, run, _budget(steps[position:], minutes, spent), minutes, log)
             worked.append(step.name)
         identities[step.name] = run.stages[step.name].identity
     return worked
@@ -113,14 +117,15 @@ def _budget(remaining: Sequence[Step], minutes: float | None, spent: float) -> f
     return max((minutes * 60 - spent) * remaining[0].share / total, LEAST_SECONDS)
 
 
-def _do(step: Step, wanted: str, run: Run, budget: float | None, log: Log) -> None:
+def _do(step: Step, wanted: str, run: Run, budget: float | None, minutes: float | None, log: Log) -> None:
     run.begin(step.name, wanted, step.device)
     began = time.monotonic()
     place = f" on {step.device}" if step.device else ""
     log(f"{step.name}: begins{place}" + (f", {duration(budget)} for it" if budget is not None else ""))
     done = step.work(Task(run.folder(step.name), budget, began, log))
     seconds = done.earlier_seconds + time.monotonic() - began
-    run.finish(step.name, seconds, steps=done.steps, alarms=done.alarms, identity=done.identity)
+    stopped_at = minutes if done.out_of_time else None
+    run.finish(step.name, seconds, steps=done.steps, alarms=done.alarms, identity=done.identity, stopped_at=stopped_at)
     made = f"{done.steps} steps in " if done.steps else ""
     log(f"{step.name}: done, {made}{duration(seconds)}")
     for alarm in done.alarms:

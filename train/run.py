@@ -70,6 +70,7 @@ class StageRecord:
         steps: optimiser steps made, 0 for a stage without a loop.
         alarms: its warnings when it ended.
         identity: what the stages that read it hash: its fingerprint, or a hash of what came out where that is known.
+        stopped_at: minutes given to the whole run, where these ended the stage before all its steps were made.
     """
 
     state: Literal["pending", "running", "done"] = "pending"
@@ -79,6 +80,7 @@ class StageRecord:
     steps: int = 0
     alarms: list[str] = field(default_factory=list)
     identity: str = ""
+    stopped_at: float | None = None
 
 
 class Run:
@@ -175,13 +177,25 @@ class Run:
         self.save()
         return record
 
+    def may_go_on(self, name: str, minutes: float | None) -> bool:
+        """Whether time ended the stage, and a run of `minutes` (None: without a limit) has more of it."""
+        stopped_at = self.stages[name].stopped_at
+        return stopped_at is not None and (minutes is None or minutes > stopped_at)
+
     def finish(
-        self, name: str, seconds: float, *, steps: int = 0, alarms: Sequence[str] = (), identity: str = ""
+        self,
+        name: str,
+        seconds: float,
+        *,
+        steps: int = 0,
+        alarms: Sequence[str] = (),
+        identity: str = "",
+        stopped_at: float | None = None,
     ) -> None:
         """Mark a stage as done. Its results must be in place."""
         record = self.stages[name]
         record.state, record.seconds, record.steps, record.alarms = "done", seconds, steps, list(alarms)
-        record.identity = identity or record.fingerprint
+        record.identity, record.stopped_at = identity or record.fingerprint, stopped_at
         self.save()
 
 

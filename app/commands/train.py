@@ -8,9 +8,11 @@ examples:
   genie train game.mp4 --run runs/game --preset laptop --fps 10 --dynamics.model.layers 6
   genie train --frames frames/all --run runs/all --preset gpu --device cuda
   genie train --run runs/game                     continue
+  genie train --run runs/game --minutes 120       an hour more: what the time had ended goes on
 """
 
 import argparse
+import math
 from pathlib import Path
 
 from app.commands.devices import add_device_option, check_kind
@@ -28,10 +30,15 @@ def configure(parser: OneLineParser) -> None:
     parser.add_argument("--frames", type=Path, help="folder that genie prepare wrote, instead of videos")
     parser.add_argument("--run", type=Path, required=True, dest="folder", metavar="RUN", help="folder of the training")
     parser.add_argument("--preset", metavar="debug|tiny|laptop|gpu", help="sizes and lengths (default: tiny)")
-    parser.add_argument("--minutes", type=float, help="time for everything; ends with a playable world")
+    parser.add_argument("--minutes", type=minutes, metavar="M", help="time for everything, in all; none: no limit")
     parser.add_argument("--config", action="store_true", help="print every option with its value, and end")
     add_device_option(parser)
     parser.takes_overrides = True
+
+
+def minutes(text: str) -> float:
+    """Minutes as they are written; "none" is infinity."""
+    return math.inf if text == "none" else float(text)
 
 
 def run(args: argparse.Namespace) -> int:
