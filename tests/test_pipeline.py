@@ -33,6 +33,8 @@ STAGES = {
     "actions": train.actions.ActionsStage,
     "dynamics": train.dynamics.DynamicsStage,
 }
+STEPS = 4  # half before the kill, half after it: the optimisers' moments have to survive too
+BEGIN = ["--preset", "debug", *(f"--{name}.pace.steps={STEPS}" for name in STAGES)]
 
 
 class Killed(BaseException):
@@ -59,14 +61,14 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def straight(video: Path) -> Path:
     """A run that was never interrupted."""
     run = video.parent / "straight"
-    assert main(["train", str(video), "--run", str(run), "--preset", "debug", "--device", "cpu"]) == 0
+    assert main(["train", str(video), "--run", str(run), *BEGIN, "--device", "cpu"]) == 0
     return run
 
 
 def test_every_part_left_what_it_should(straight: Path) -> None:
     record = Run(straight)
     assert {stage.state for stage in record.stages.values()} == {"done"}
-    assert [record.stages[name].steps for name in STAGES] == [2] * len(STAGES)
+    assert [record.stages[name].steps for name in STAGES] == [STEPS] * len(STAGES)
     for name in STAGES:
         assert (straight / name / "metrics.jsonl").is_file()
         assert list((straight / "previews").glob(f"{name}_*.png")), name
@@ -80,29 +82,42 @@ def test_every_part_left_what_it_should(straight: Path) -> None:
     assert set(tensors) == set(PARTS)
 
 
+def results(run: Path) -> dict[str, dict[str, np.ndarray]]:
+    """All that the stages left for one another, by file: the world packs the networks alone that play needs."""
+    paths = [path for name in STAGES for path in (run / name).glob("*.safetensors")]
+    found = {str(path.relative_to(run)): train.parts.read_result(path.parent, path.stem) for path in paths}
+    return found | {"latents": {"w": np.load(run / "latents" / "w.npy")}}
+
+
 def test_killed_in_every_stage_it_ends_in_the_same_bits(
     straight: Path, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(train.loop, "SAVE_COST", 0)  # save after every step, however much of the time that takes
     run = video.parent / "killed"
     words = ["train", str(video), "--run", str(run), "--device", "cpu"]
-    for name, stage in STAGES.items():
-        advance = stage.advance
+    made: dict[str, list[int]] = {name: [] for name in STAGES}
+    killed: set[str] = set()
+    for stage in STAGES.values():
 
-        def killed(self: Any, step: int, *rest: float, advance: Any = advance) -> dict[str, Any]:
-            if step == 1:
+        def once_killed(self: Any, step: int, *rest: float, advance: Any = stage.advance) -> dict[str, Any]:
+            if step == STEPS // 2 and self.name not in killed:
+                killed.add(self.name)
                 raise Killed
+            made[self.name].append(step)
             return advance(self, step, *rest)
 
-        with monkeypatch.context() as patch:
-            patch.setattr(stage, "advance", killed)
-            with pytest.raises(Killed):
-                main([*words, "--preset", "debug"])
+        monkeypatch.setattr(stage, "advance", once_killed)
+    for name in STAGES:
+        with pytest.raises(Killed):
+            main([*words, *BEGIN])
         assert Run(run).stages[name].state == "running"
     assert main(words) == 0
+    assert made == {name: list(range(STEPS)) for name in STAGES}  # gone on from the kill, not from the beginning
     (_, one, prompts), (_, other, _) = read_world(straight), read_world(run)
     assert prompts
-    for part in PARTS:
+    one, other = {**one, **results(straight)}, {**other, **results(run)}
+    assert one.keys() == other.keys()
+    for part in one:
         assert one[part].keys() == other[part].keys()
         different = [name for name, value in one[part].items() if not np.array_equal(value, other[part][name])]
         assert different == [], part
@@ -111,11 +126,11 @@ def test_killed_in_every_stage_it_ends_in_the_same_bits(
 def test_a_change_reruns_its_stage_and_what_depends_on_it(straight: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--run", str(straight), "--device", "cpu"]) == 0
     assert "nothing to do" in capsys.readouterr().out
-    words = ["train", "--run", str(straight), "--dynamics.pace.steps=3", "--teacher.pace.preview_every", "7"]
+    words = ["train", "--run", str(straight), f"--dynamics.pace.steps={STEPS + 1}", "--teacher.pace.preview_every", "7"]
     assert main([*words, "--device", "cpu"]) == 0
     begun = [line.split(":")[0] for line in capsys.readouterr().out.splitlines() if ": begins" in line]
     assert begun == ["dynamics", "world"]
-    assert Run(straight).stages["dynamics"].steps == 3
+    assert Run(straight).stages["dynamics"].steps == STEPS + 1
 
 
 @pytest.mark.parametrize("name", list(train.pipeline.NEEDS))
