@@ -6,7 +6,6 @@ Ctrl-C or SIGTERM. Heavy frameworks are imported by the commands when they run, 
 
 import argparse
 import importlib
-import importlib.util
 import signal
 import sys
 import traceback
@@ -17,7 +16,7 @@ from typing import NoReturn
 from app.parser import OneLineParser
 from train.errors import UserError
 
-COMMANDS = ("prepare", "train", "play", "rollout", "evaluate", "crosscheck", "inspect", "import", "export", "devices")
+COMMANDS = ("prepare", "train", "rollout", "evaluate", "devices")
 EXAMPLES = """examples:
   genie train my_video.mp4 --run runs/mine --minutes 60    from a video to a world, in an hour
   genie train --run runs/mine                              continue where it stopped
@@ -26,14 +25,8 @@ EXAMPLES = """examples:
 
 
 def commands() -> dict[str, ModuleType]:
-    """The modules of the commands that this version has, by the name of the command."""
-    modules = {}
-    for name in COMMANDS:
-        path = f"app.commands.{name}" if name != "import" else "app.commands.import_"
-        if importlib.util.find_spec(path) is not None:
-            module = importlib.import_module(path)
-            modules[module.NAME] = module
-    return modules
+    """The module of each command."""
+    return {name: importlib.import_module(f"app.commands.{name}") for name in COMMANDS}
 
 
 def build_parser() -> argparse.ArgumentParser:
