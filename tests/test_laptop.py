@@ -1,5 +1,6 @@
 """The preset `laptop` at its full widths and 256 px: every stage is built as in a run, and makes one step."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ TRAINED = {
     "drift": ("encoder",),
 }
 STAGES = (*TRAINED, "actions", "dynamics")
+# Frames are a function of w alone, so noise is not used; the encoder's losses see the finest wavelet head alone.
+UNUSED = {"student": r"\.noise\.", "encoder": r"\.noise\.|\.to_img1\.|\.layers\.[0-3]\.to_img\."}
 
 
 def few_frames() -> Config:
@@ -99,11 +102,13 @@ def test_a_step_at_full_size_is_finite_and_trains_every_network(name: str, tmp_p
     parts = Untrained(Run(tmp_path), few_frames(), tmp_path, torch.device("cpu"), jax.devices("cpu")[0])
     stage = getattr(parts, name)()
     before = weights(stage)
-    for step in (1, 2)[: 2 if name == "dynamics" else 1]:
+    # At step 0 the lazy regularisers are due, which have tests of their own. The dynamics' last layer begins at
+    # zero, so that the weights before it have no gradient until the second step.
+    for step in (1, 2) if name == "dynamics" else (1,):
         metrics = stage.advance(step, 0.5, 1.0)
-    not_finite = [key for key, value in metrics.items() if not np.isfinite(float(value))]
-    assert not_finite == []
     assert "loss" in metrics
+    assert [key for key, value in metrics.items() if not np.isfinite(float(value))] == []
     after = weights(stage)
-    print(name, [key for key in before if np.array_equal(before[key], after[key])])
     assert all(np.isfinite(tensor).all() for tensor in after.values())
+    still = [key for key, tensor in before.items() if np.array_equal(tensor, after[key])]
+    assert [key for key in still if not re.search(UNUSED.get(name, "^$"), key)] == []
