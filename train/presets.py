@@ -74,7 +74,7 @@ def debug() -> Config:
 
 def tiny() -> Config:
     """64 px on a CPU: steps in place of widths; the student learns most of what it knows together with the encoder."""
-    often = 60.0
+    often = 20.0
     return Config(
         size=64,
         style_dim=128,
