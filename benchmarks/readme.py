@@ -27,6 +27,7 @@ ROWS = (
     ("reconstruction, PSNR", "reconstruction.psnr", "{:.1f} dB", "reconstruction.mean_frame_psnr", "mean frame"),
     ("reconstruction, sharpness (1 = as the truth)", "reconstruction.sharpness", "{:.2f}", None, ""),
     ("encode(decode(w)), cosine distance to w", "reconstruction.fixed_point", "{:.4f}", None, ""),
+    ("rollout, PSNR at step 1", "rollout.psnr.1", "{:.1f} dB", "rollout.copy_last_psnr.1", "last frame held"),
     ("rollout, PSNR at step 8", "rollout.psnr.8", "{:.1f} dB", "rollout.copy_last_psnr.8", "last frame held"),
     ("rollout, PSNR at step 64", "rollout.psnr.64", "{:.1f} dB", "rollout.copy_last_psnr.64", "last frame held"),
     ("rollout, sharpness at step 64", "rollout.sharpness.64", "{:.2f}", None, ""),
