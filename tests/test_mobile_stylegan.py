@@ -2,14 +2,8 @@ import pytest
 import torch
 from upstream_reference import expected, mobile_weights, normal, thin
 
-from torch_bridge.mobile_stylegan import (
-    PlayDecoder,
-    Student,
-    StudentConfig,
-    noise_from_teacher,
-    rows_from_teacher,
-)
-from torch_bridge.stylegan2 import Generator, GeneratorConfig
+from torch_bridge.mobile_stylegan import PlayDecoder, Student, StudentConfig
+from torch_bridge.stylegan2 import GeneratorConfig
 from torch_bridge.upstream import load_mobile_stylegan
 
 SMALL = StudentConfig(size=64, style_dim=12, channels=(32, 32, 16, 8))
@@ -104,36 +98,6 @@ def test_noise_of_a_batch_is_shared_or_its_own(small):
     image = small(w, own)
     torch.testing.assert_close(image[:1], small(w[:1], [n[:, 0] for n in own]), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(image[1:], small(w[:1], [n[:, 1] for n in own]), rtol=1e-4, atol=1e-4)
-
-
-@torch.no_grad()
-def test_rows_that_the_image_reads(small):
-    w = torch.randn(1, small.rows, 12)
-    image = small(w)
-    dead = set()
-    for row in range(small.rows):
-        changed = w.clone()
-        changed[:, row] += 1
-        if torch.equal(small(changed), image):
-            dead.add(row)
-    assert dead == {3, 6, small.rows - 1}  # heads of coarse levels, and the last row
-
-
-def test_teacher_rows_and_noise_reach_the_same_layers():
-    rows = torch.arange(14.0)[None, :, None]
-    mapped = rows_from_teacher(rows)[0, :, 0].int().tolist()
-    assert mapped == [0, 1, 2, 3, 3, 4, 5, 5, 6, 7, 7, 8, 9, 9, 10, 11, 11]
-    assert len(mapped) == StudentConfig().rows
-    with pytest.raises(ValueError, match="even number"):
-        rows_from_teacher(rows[:, :5])
-    with torch.device("meta"):
-        teacher, student = Generator(GeneratorConfig(64, channel_max=8)), Student(SMALL)
-    shared = noise_from_teacher([torch.zeros(s) for s in teacher.noise_shapes])
-    assert [tuple(n.shape) for n in shared] == student.noise_shapes
-    numbered = [torch.full((3, *s[1:]), float(i)) for i, s in enumerate(teacher.noise_shapes)]
-    own = noise_from_teacher(numbered)
-    assert [tuple(n.shape) for n in own] == [(s[0], 3, *s[1:]) for s in student.noise_shapes]
-    assert [n[:, 0, 0, 0, 0].tolist() for n in own] == [[0], [1, 2], [3, 4], [5, 6]]
 
 
 def test_new_weights_keep_the_variance():

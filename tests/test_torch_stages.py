@@ -14,7 +14,7 @@ import torch
 import train.latents
 from torch_bridge.augment import GROUPS, AugmentConfig
 from torch_bridge.discriminator import Discriminator, DiscriminatorConfig
-from torch_bridge.distill import detail_loss, pyramid_losses, student_noise, student_rows
+from torch_bridge.distill import detail_loss, pyramid_losses
 from torch_bridge.encoder import Encoder, EncoderConfig
 from torch_bridge.mobile_stylegan import Student, StudentConfig
 from torch_bridge.stylegan2 import Generator, GeneratorConfig
@@ -272,14 +272,6 @@ def test_pyramid_losses_are_zero_for_the_target_and_follow_their_formula() -> No
     assert torch.allclose(losses["l1"], target.abs().mean() + fine.abs().mean())
     assert torch.allclose(losses["l2"], target.square().mean() + fine.square().mean())
     assert len(pyramid_losses([torch.zeros(2, 12, 4, 4), bands], target)) == 2
-
-
-def test_rows_and_noise_of_the_teacher_in_the_students_form() -> None:
-    w = torch.arange(8.0)[None, :, None]  # teacher of 32 px: 8 rows
-    assert student_rows(w, 8)[0, :, 0].tolist() == [0, 1, 2, 3, 3, 4, 5, 5]
-    noise = student_noise(_generator().draw_noise(3, step_rng(0, "n", 0)), len(STUDENT.channels))
-    expected = [(shape[0], 3, *shape[1:]) for shape in _student().noise_shapes]
-    assert [tuple(n.shape) for n in noise] == expected
 
 
 def test_moment_loss_is_zero_at_the_teachers_moments() -> None:

@@ -1,6 +1,5 @@
 """Losses between the student's wavelet pyramid and a target image (MobileStyleGAN, arXiv 2104.04767, section 3.3)."""
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
@@ -37,19 +36,3 @@ def pyramid_losses(heads: list[Float[Tensor, "B 12 R R"]], target: Float[Tensor,
 def detail_loss(bands: Float[Tensor, "B 12 R R"], target: Float[Tensor, "B 3 H W"]) -> Float[Tensor, ""]:
     """Mean absolute error of the nine high bands at the finest level: edges, which a squared error hardly sees."""
     return (bands[:, 3:] - haar_dwt(target)[:, 3:]).abs().mean()
-
-
-def student_noise(teacher_noise: list[Tensor], levels: int) -> list[Tensor]:
-    """The teacher's noise images (B, 1, r, r) in the student's form: the first, then (2, B, 1, r, r) a block.
-
-    The teacher's last pair, at full resolution, has no layer in the student.
-    """
-    pairs = [torch.stack(teacher_noise[2 * i - 1 : 2 * i + 1]) for i in range(1, levels)]
-    return [teacher_noise[0][None], *pairs]
-
-
-def student_rows(w_BLD: Float[Tensor, "B L D"], rows: int) -> Float[Tensor, "B R D"]:
-    """W+ of the teacher (2 rows a block, heads shared) as W+ of the student (3 rows a block)."""
-    last = w_BLD.shape[1] - 1
-    sources = [0] + [min(2 * ((row - 1) // 3) + 1 + (row - 1) % 3, last) for row in range(1, rows)]
-    return w_BLD[:, sources]

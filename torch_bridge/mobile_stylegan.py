@@ -190,24 +190,3 @@ class PlayDecoder(_Synthesis):
         rows = split_rows(w, self.rows)
         noise = [getattr(self, f"noise_{i}") for i in range(len(self.noise_shapes))] if self.fixed_noise else None
         return haar_idwt(self.head(self._levels(rows, self._noise_pairs(noise))[-1], rows[-2]))
-
-
-def rows_from_teacher(w_BLD: Float[Tensor, "B L D"]) -> Float[Tensor, "B L2 D"]:
-    """Student rows (3 * blocks + 2) of a StyleGAN2 W+ latent (2 * blocks + 4 rows) for the same image size.
-
-    The generator's RGB head and the next level's first convolution share a row, in the student they do not.
-    """
-    blocks = w_BLD.shape[1] // 2 - 2
-    if w_BLD.shape[1] % 2 or blocks < 1:
-        raise ValueError(f"A StyleGAN2 latent has an even number of at least 6 rows, not {w_BLD.shape[1]}.")
-    index = [0] + [2 * (row // 3) + 1 + row % 3 for row in range(3 * blocks + 1)]
-    return w_BLD[:, index]
-
-
-def noise_from_teacher(noises: Sequence[Tensor]) -> list[Tensor]:
-    """Student noise, level by level, of a generator's noise images, so that both draw with the same randomness.
-
-    The images at full resolution are left out: the student has no layer there.
-    """
-    pairs = [torch.stack(list(pair)) for pair in zip(noises[1:-2:2], noises[2:-2:2], strict=True)]
-    return [noises[0][None], *pairs] if noises[0].shape[0] > 1 else [noises[0], *(pair[:, 0] for pair in pairs)]

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from torch_bridge.discriminator import Discriminator
-from torch_bridge.distill import pyramid_losses, student_noise, student_rows
+from torch_bridge.distill import pyramid_losses
 from torch_bridge.gan import Ema, discriminator_loss, generator_loss, r1_penalty, sample_w
 from torch_bridge.mobile_stylegan import Student, StudentConfig
 from torch_bridge.perceptual import PerceptualKind, make_perceptual
 from torch_bridge.stylegan2 import Generator
+from torch_bridge.w_plus import student_noise, student_rows
 from train.optim import Adam, AdamConfig
 from train.stage import Pace
 from train.torch_stage import Placement, Precision, picture, seeded, step_rng, to_arrays
@@ -134,8 +135,7 @@ class StudentStage:
             w_BLD = sample_w(self.teacher, config.batch, dim, mixing=config.mixing, rng=rng, device=self._place.device)
             noise = self.teacher.draw_noise(config.batch, rng) if config.noise == "shared" else None
             target = self.teacher.synthesis(w_BLD, "none" if noise is None else noise).float()
-        rows = student_rows(w_BLD, self.student.rows)
-        return target, rows, None if noise is None else student_noise(noise, len(config.model.channels))
+        return target, student_rows(w_BLD), None if noise is None else student_noise(noise)
 
     def _train_discriminator(
         self, real: Tensor, fake: Tensor, step: int, progress: float, lr_scale: float
