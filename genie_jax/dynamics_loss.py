@@ -8,12 +8,12 @@ tokens a clip rather than whole passes, and training runs the very `step` that p
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from genie_jax.ring_cache import Cache, cache_at
 
@@ -87,6 +87,34 @@ def noise_context(
     return w_BTLD + level_BT[..., None, None] * noise, level_BT
 
 
+class Draws(NamedTuple):
+    """What is random in the loss of a batch: everything else is arithmetic.
+
+    Attributes:
+        context_BTLD: all frames but the last, with their noise.
+        level_BT: level of that noise, None where noise is off.
+        starts_S: frames that the self-generated stretches start from.
+    """
+
+    context_BTLD: Float[Array, "B Tm1 L D"]
+    level_BT: Float[Array, "B Tm1"] | None
+    starts_S: Int[Array, " S"]
+
+
+def draw(config: LossConfig, largest: float, w_BTLD: Float[Array, "B T L D"], key: Array) -> Draws:
+    """Draw the noise up to the level `largest` and the starts for clips `w_BTLD`.
+
+    Raises:
+        ValueError: the clips are too short for `config.unroll` self-generated steps.
+    """
+    T, k = w_BTLD.shape[1], config.unroll
+    if k + 2 > T:
+        raise ValueError(f"clips of {T} frames are too short for {k} self-generated steps: give at least {k + 2}.")
+    noise_key, start_key = jax.random.split(key)
+    context, level = noise_context(config, largest, w_BTLD[:, :-1], noise_key)
+    return Draws(context, level, jax.random.randint(start_key, (config.unroll_starts,), 0, T - 1 - k))
+
+
 def clip_loss(
     model: Unrollable,
     config: LossConfig,
@@ -98,11 +126,8 @@ def clip_loss(
     weight_LD: Array | None,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """Loss and metrics of a batch of clips; see `DynamicsModel.loss`."""
-    T, k = w_BTLD.shape[1], config.unroll
-    if k + 2 > T:
-        raise ValueError(f"clips of {T} frames are too short for {k} self-generated steps: give at least {k + 2}.")
-    noise_key, start_key = jax.random.split(key)
-    context, level = noise_context(config, model.config.context_noise, w_BTLD[:, :-1], noise_key)
+    k = config.unroll
+    context, level, starts = draw(config, model.config.context_noise, w_BTLD, key)
     predicted, keys, values = model.apply_with_keys(params, context, codes_BTm1, noise_level_BT=level)
     error = predicted - w_BTLD[:, 1:]
     loss = penalty(config, error, weight_LD)
@@ -111,7 +136,6 @@ def clip_loss(
         "copy_mse": jnp.mean((w_BTLD[:, 1:] - w_BTLD[:, :-1]) ** 2),
     }
     if k:
-        starts = jax.random.randint(start_key, (config.unroll_starts,), 0, T - 1 - k)
         unrolled = self_generated(model, params, predicted, (keys, values), codes_BTm1, starts, k)
         truth = jax.vmap(lambda s: lax.dynamic_slice_in_dim(w_BTLD, s + 2, k, axis=1))(starts)
         error = unrolled - truth  # starts, B, k, L, D

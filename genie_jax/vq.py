@@ -39,6 +39,10 @@ class VQConfig:
             replaced code time to find vectors before it is replaced again.
         kmeans_start: the codebook starts as the means that k-means finds in the first training batch.
         kmeans_iters: rounds of that k-means.
+        kmeans_in_eval: the first batch starts the codebook in evaluation too, as in the package; otherwise evaluation
+            changes nothing, and before training all codes are zeros.
+        init: without a k-means start, "normal" draws codes of length about sqrt(dim). "uniform" is the package's: a
+            small ball, numbers within sqrt(6 / (codes * dim)) of zero, from which codes collapse easily.
     """
 
     codes: int = 8
@@ -52,6 +56,16 @@ class VQConfig:
     reset_cluster_size: float | None = None
     kmeans_start: bool = True
     kmeans_iters: int = 10
+    kmeans_in_eval: bool = False
+    init: Literal["normal", "uniform"] = "normal"
+
+    def __post_init__(self) -> None:
+        if self.init not in ("normal", "uniform"):
+            raise ValueError(f'init {self.init!r} is unknown: use "normal" or "uniform"')
+
+    def starts_in(self, train: bool) -> bool:
+        """Whether a call of that kind starts the codebook by k-means where that is not done yet."""
+        return self.kmeans_start and (train or self.kmeans_in_eval)
 
 
 class VQState(NamedTuple):
@@ -88,12 +102,16 @@ def scores(x_ND: Float[Array, "N D"], embed_KD: Float[Array, "K D"], *, cosine: 
 
 
 def straight_through(x: Float[Array, "*N D"], code: Float[Array, "*N D"]) -> Float[Array, "*N D"]:
-    """The value of `code` with the gradient of `x`."""
-    return x + jax.lax.stop_gradient(code - x)
+    """The value of `code`, bit for bit, with the gradient of `x`."""
+    return code + (x - jax.lax.stop_gradient(x))
 
 
 def rotate_to(x: Float[Array, "*N D"], code: Float[Array, "*N D"]) -> Float[Array, "*N D"]:
-    """The value of `code` as a rotation and scaling of `x`, both held constant (arXiv 2410.06424, section 4.2)."""
+    """The value of `code`, bit for bit, with the gradient of a rotation and scaling of `x` to it.
+
+    Rotation and scale are held constant (arXiv 2410.06424, section 4.2). What they make of `x` equals the code up to
+    rounding, so it lends its gradient alone.
+    """
 
     def length(a: Array) -> Array:
         return jnp.linalg.norm(a, axis=-1, keepdims=True)
@@ -104,7 +122,7 @@ def rotate_to(x: Float[Array, "*N D"], code: Float[Array, "*N D"]) -> Float[Arra
     mirror = unit(source + target)
     reflected = x - 2 * jnp.sum(x * mirror, -1, keepdims=True) * mirror
     rotated = reflected + 2 * jnp.sum(x * source, -1, keepdims=True) * target
-    return rotated * (length(fixed_code) / x_length)
+    return straight_through(rotated * (length(fixed_code) / x_length), fixed_code)
 
 
 def kmeans(
@@ -142,14 +160,21 @@ class VectorQuantizer:
     def init(self, key: Array) -> VQState:
         """The state before training.
 
-        With `kmeans_start` the codes are zeros until the first training batch; otherwise they are drawn from a unit
-        normal, because a small ball of codes around zero is a known way into collapse.
+        With `kmeans_start` the codes are zeros until the first training batch; otherwise they are drawn as
+        `config.init` says.
         """
         c = self.config
-        embed_KD = jnp.zeros((c.codes, c.dim)) if c.kmeans_start else jax.random.normal(key, (c.codes, c.dim))
+        embed_KD = jnp.zeros((c.codes, c.dim)) if c.kmeans_start else self._drawn(key)
         embed_KD = unit(embed_KD) if c.cosine else embed_KD
         # The average is a copy: a donated state must not hold one buffer twice.
         return VQState(jnp.array(not c.kmeans_start), jnp.ones(c.codes), embed_KD.copy(), embed_KD)
+
+    def _drawn(self, key: Array) -> Float[Array, "K D"]:
+        c = self.config
+        if c.init == "normal":
+            return jax.random.normal(key, (c.codes, c.dim))
+        bound = (6 / (c.codes * c.dim)) ** 0.5
+        return jax.random.uniform(key, (c.codes, c.dim), minval=-bound, maxval=bound)
 
     def __call__(self, state: VQState, x: Float[Array, "*N D"], *, train: bool, key: Array | None = None) -> VQOutput:
         """Quantise `x`.
@@ -158,8 +183,8 @@ class VectorQuantizer:
             state: the codebook.
             x: float32 vectors, width `config.dim`.
             train: update the codebook, pass gradients to `x`, return the commitment loss. Otherwise the state comes
-                back as it was and the loss is 0.
-            key: random key for the k-means start and for the replacement of dead codes; needed in training only.
+                back as it was (see `kmeans_in_eval`) and the loss is 0.
+            key: random key for the k-means start and for the replacement of dead codes.
 
         Returns:
             `VQOutput`; `quantized` holds the codes from before the update.
@@ -167,12 +192,12 @@ class VectorQuantizer:
         c = self.config
         if x.shape[-1] != c.dim:
             raise ValueError(f"vectors of width {x.shape[-1]} meet codes of width {c.dim}: set VQConfig.dim to match")
-        if train and key is None and (c.kmeans_start or c.dead_code_threshold > 0):
-            raise ValueError("training with a k-means start or dead-code replacement draws random vectors: pass key=")
+        if key is None and (c.starts_in(train) or (train and c.dead_code_threshold > 0)):
+            raise ValueError("a k-means start and the replacement of dead codes draw random vectors: pass key=")
         x = x.astype(jnp.float32)
         x = unit(x) if c.cosine else x
         fixed_ND = jax.lax.stop_gradient(x).reshape(-1, c.dim)
-        if train and c.kmeans_start:
+        if c.starts_in(train):
             state = jax.lax.cond(state.initted, lambda: state, lambda: self._start(fixed_ND, key))
         indices_N = jnp.argmax(scores(fixed_ND, state.embed_KD, cosine=c.cosine), -1)
         quantized = state.embed_KD[indices_N].reshape(x.shape)

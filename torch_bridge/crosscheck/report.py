@@ -18,7 +18,7 @@ class Row:
         module: what was run, as "block 3 attention".
         numbers: how many were compared.
         absolute: largest difference.
-        relative: largest difference over the largest absolute value of the reference; infinite where only ours is finite.
+        relative: largest difference over the largest absolute value of the reference array; infinite where that is 0.
         tolerance: largest relative difference that passes.
     """
 

@@ -1,0 +1,184 @@
+"""The dynamics beside x-transformers: layer by layer, whole, in training, and in a cached rollout.
+
+Each layer is given what the twin's own layer was given, so that a fault shows in its row and not in all that follow.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from flax import nnx
+from jaxtyping import Array, Float, Int
+from torch import Tensor, nn
+
+from genie_jax.attention import window_mask
+from genie_jax.dynamics import DynamicsConfig, DynamicsModel, Embed, Head
+from genie_jax.dynamics_loss import LossConfig, draw
+from genie_jax.nn import Params, graph_of
+from genie_jax.rollout import rollout
+from genie_jax.training import OptimizerConfig, make_optimizer
+from genie_jax.transformer import Block
+from genie_jax.trees import flatten_tree
+from torch_bridge.crosscheck.report import Row, compare
+from torch_bridge.reference.dynamics_loss import clip_loss
+from torch_bridge.reference.x_transformers import DynamicsTwin, places
+
+FORWARD, GRADIENT = 1e-5, 1e-4
+# Sixty-four steps, each from the one before: rounding grows with the steps.
+ROLLOUT = 1e-4
+BATCH, BEYOND_WINDOW, ROLLOUT_STEPS = 2, 8, 64
+
+
+class Prompt(NamedTuple):
+    """Where the rollout starts: normalised w of T known frames and the codes between them."""
+
+    w_BTLD: Float[np.ndarray, "B T L D"]
+    codes_BTm1: Int[np.ndarray, "B Tm1"]
+
+
+def check_dynamics(
+    config: DynamicsConfig,
+    params: Params,
+    *,
+    prompt: Prompt | None = None,
+    loss: LossConfig | None = None,
+    optimizer: OptimizerConfig | None = None,
+    seed: int = 0,
+) -> list[Row]:
+    """Run the dynamics and its twin on the same weights and inputs.
+
+    Args:
+        config: of the dynamics; both sides compute in float32.
+        params: trained or random; an untrained head is all zeros and tells nothing.
+        prompt: start of the rollout; None for random numbers.
+        loss, optimizer: what is checked of training; None for the defaults.
+        seed: of inputs and noise. Normalised w is standard normal.
+
+    Returns:
+        Rows in the order of the arithmetic.
+    """
+    config = replace(config, compute_dtype="float32")
+    model, twin = DynamicsModel(config), DynamicsTwin(config, params)
+    rng = np.random.default_rng(seed)
+    frames = config.window + BEYOND_WINDOW
+    w = rng.standard_normal((BATCH, frames, config.rows, config.style_dim), dtype=np.float32)
+    codes = rng.integers(config.codes, size=(BATCH, frames))
+    level = np.linspace(0, config.context_noise, BATCH * frames, dtype=np.float32).reshape(codes.shape)
+    level = level if config.context_noise else None
+    if prompt is None:
+        prompt = Prompt(w[:, : config.window], codes[:, : config.window - 1])
+    rows = [compare("weights, there and back", flatten_tree(params), flatten_tree(twin.params()), tolerance=0)]
+    rows += _layers(model, params, twin, w, codes, level)
+    rows += _training(model, params, twin, w, codes[:, 1:], loss or LossConfig(), seed)
+    rows.append(_optimizer_step(params, twin, optimizer or OptimizerConfig()))
+    rows.append(
+        _rollout(model, params, twin, prompt, rng.integers(config.codes, size=(len(prompt.w_BTLD), ROLLOUT_STEPS)))
+    )
+    return rows
+
+
+def _layers(
+    model: DynamicsModel, params: Params, twin: DynamicsTwin, w: np.ndarray, codes: np.ndarray, level: np.ndarray | None
+) -> Iterator[Row]:
+    config, stack = model.config, model.config.stack()
+    told = None if level is None else torch.from_numpy(level)
+    with torch.no_grad():
+        theirs = twin(torch.from_numpy(w), torch.from_numpy(codes), told)
+        *hidden, projected = _hidden_states(twin, torch.from_numpy(w), torch.from_numpy(codes), told)
+    share = 0 if level is None else level / config.context_noise * config.noise_buckets
+    bucket = np.minimum(np.zeros(codes.shape) + share, config.noise_buckets - 1).astype(np.int32)
+    embed = nnx.merge(graph_of(lambda rngs: Embed(config, rngs)), params["embed"])
+    yield compare("embedding", embed(w.reshape(*codes.shape, -1), codes, bucket), hidden[0], tolerance=FORWARD)
+
+    graph = graph_of(lambda rngs: Block(stack, rngs))
+    place = jnp.arange(hidden[0].shape[1], dtype=jnp.int32)
+    mask = window_mask(place, place, tokens_per_frame=stack.tokens_per_frame, window=stack.window)
+
+    @jax.jit
+    def attend(params: Params, x: Array) -> Array:
+        block = nnx.merge(graph, params)
+        query, key, value = block.attention.project(block.attention_norm(x))
+        return x + block.attention.attend(query, key, value, query_N=place, key_S=place, mask_NS=mask)
+
+    mix = jax.jit(lambda params, x: nnx.merge(graph, params).mix(x))
+    for i in range(stack.layers):
+        layer = jax.tree.map(lambda leaf, i=i: leaf[i], params["blocks"])
+        before, between, after = hidden[2 * i : 2 * i + 3]
+        yield compare(f"block {i} attention", attend(layer, before.numpy()), between, tolerance=FORWARD)
+        yield compare(f"block {i} feed-forward", mix(layer, between.numpy()), after, tolerance=FORWARD)
+    head = nnx.merge(graph_of(lambda rngs: Head(config, rngs)), params["head"])
+    yield compare("head", head(hidden[-1].numpy()), projected, tolerance=FORWARD)
+    ours = jax.jit(model.apply)(params, w, codes, noise_level_BT=level)
+    yield compare("prediction, all layers", ours, theirs, tolerance=FORWARD)
+
+
+def _hidden_states(twin: DynamicsTwin, *inputs: Tensor | None) -> list[Tensor]:
+    """What entered each layer of the twin (two a block), what left the last one, and that projected out."""
+    seen: list[Tensor] = []
+    decoder = twin.transformer.attn_layers
+    norms = [layer[0][0] for layer in decoder.layers] + [decoder.final_norm]
+    hooks = [norm.register_forward_pre_hook(lambda _, args: seen.append(args[0])) for norm in norms]
+    hooks.append(twin.transformer.project_out.register_forward_hook(lambda _, __, out: seen.append(out)))
+    try:
+        twin(*inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return seen
+
+
+def _training(
+    model: DynamicsModel,
+    params: Params,
+    twin: DynamicsTwin,
+    w: np.ndarray,
+    codes_BTm1: np.ndarray,
+    config: LossConfig,
+    seed: int,
+) -> Iterator[Row]:
+    key = jax.random.key(seed)
+    drawn = draw(config, model.config.context_noise, jnp.asarray(w), key)
+    context, level, starts = (None if x is None else torch.from_numpy(np.array(x)) for x in drawn)
+    theirs = clip_loss(twin, config, torch.from_numpy(w), torch.from_numpy(codes_BTm1), context, level, starts)
+    twin.zero_grad()
+    theirs.backward()
+    ours, gradients = jax.jit(jax.value_and_grad(lambda p: model.loss(p, w, codes_BTm1, key=key, config=config)[0]))(
+        params
+    )
+    yield compare(f"loss through {config.unroll} own steps", ours, theirs, tolerance=FORWARD)
+    expected = flatten_tree(twin.gradients())
+    for name, gradient in flatten_tree(gradients).items():
+        yield compare(f"gradient of {name}", gradient, expected[name], tolerance=GRADIENT)
+
+
+def _optimizer_step(params: Params, twin: DynamicsTwin, config: OptimizerConfig) -> Row:
+    """One step on the twin's gradients, which it then has taken itself, so that the optimisers alone are compared."""
+    transform = make_optimizer(config)
+    updates, _ = transform.update(twin.gradients(), transform.init(params), params)
+    ours = jax.tree.map(lambda p, u: p + config.learning_rate * u, params, updates)
+    stepped = DynamicsTwin(twin.config, params)
+    for parameter, source in zip(stepped.parameters(), twin.parameters(), strict=True):
+        parameter.grad = source.grad
+    torch_adamw(stepped, config).step()
+    return compare("AdamW step", flatten_tree(ours), flatten_tree(stepped.params()), tolerance=FORWARD)
+
+
+def torch_adamw(twin: DynamicsTwin, config: OptimizerConfig) -> torch.optim.Optimizer:
+    """PyTorch's AdamW with the same settings, after clipping the gradients that are there."""
+    nn.utils.clip_grad_norm_(twin.parameters(), config.clip_norm)
+    kernels = {place.theirs for place in places(twin.config) if place.transposed}
+    groups = [
+        {"params": [p for n, p in twin.named_parameters() if (n in kernels) == decayed], "weight_decay": decay}
+        for decayed, decay in ((True, config.weight_decay), (False, 0.0))
+    ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.b1, config.b2), eps=config.eps)
+
+
+def _rollout(model: DynamicsModel, params: Params, twin: DynamicsTwin, prompt: Prompt, codes_BS: np.ndarray) -> Row:
+    ours = jax.jit(lambda *arrays: rollout(model, *arrays))(params, *prompt, codes_BS)
+    theirs = twin.rollout(*(torch.from_numpy(np.asarray(x)) for x in (*prompt, codes_BS)))
+    return compare(f"cached rollout, {codes_BS.shape[1]} frames", ours, theirs, tolerance=ROLLOUT)

@@ -1,0 +1,195 @@
+"""Twin of the dynamics: `ContinuousTransformerWrapper` around `Decoder` of the x-transformers package.
+
+The package does all arithmetic of the transformer; the twin adds what the dynamics say about w around it. Codes and
+noise levels enter by the wrapper's `sum_embeds`, the window by its `attn_mask`. Weights go both ways bit for bit: a
+linear layer's kernel is transposed, stacked layers are split, nothing is computed.
+
+Nothing is cached and every frame is computed from the whole history, so that the ring cache has something to equal.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from x_transformers import ContinuousTransformerWrapper, Decoder
+
+from genie_jax.dynamics import DynamicsConfig, DynamicsModel
+from genie_jax.nn import Params
+from genie_jax.trees import flatten_tree, leaf_name, unflatten_tree
+
+
+class Place(NamedTuple):
+    """Where a tensor is in both trees.
+
+    Attributes:
+        ours: leaf of `DynamicsModel.init`, as "blocks/attention/to_q/kernel".
+        layer: index on the leaf's leading axis; None for a leaf that is not stacked.
+        theirs: name in the twin's state_dict.
+        transposed: a kernel (in, out) here is a weight (out, in) there.
+    """
+
+    ours: str
+    layer: int | None
+    theirs: str
+    transposed: bool
+
+
+def make_wrapper(config: DynamicsConfig) -> ContinuousTransformerWrapper:
+    """The package's model in the configuration that equals `config`."""
+    stack = config.stack()
+    features = config.rows * config.style_dim
+    decoder = Decoder(
+        dim=stack.width,
+        depth=stack.layers,
+        heads=stack.heads,
+        attn_dim_head=stack.head_dim,
+        attn_kv_heads=stack.kv_heads,
+        attn_qk_rmsnorm=stack.qk_rmsnorm,
+        attn_project_out=True,  # by itself the package leaves this layer out where there is one head
+        use_rmsnorm=True,
+        rotary_pos_emb=stack.rotary_dims > 0,
+        rotary_emb_dim=stack.rotary_dims or None,
+        ff_mult=config.ff_mult,
+        ff_glu=stack.gated,
+        ff_swish=stack.activation == "silu",
+        verbose=False,
+    )
+    return ContinuousTransformerWrapper(
+        dim_in=features, dim_out=features, max_seq_len=None, use_abs_pos_emb=False, attn_layers=decoder
+    )
+
+
+class DynamicsTwin(nn.Module):
+    """`DynamicsModel` in PyTorch. float32, whatever `compute_dtype` says.
+
+    Args:
+        config: of the dynamics.
+        params: weights to start with, as `DynamicsModel.init` gives them; None for the package's own.
+    """
+
+    def __init__(self, config: DynamicsConfig, params: Params | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.transformer = make_wrapper(config)
+        self.code = nn.Parameter(torch.zeros(config.codes, config.width))
+        noisy = config.context_noise > 0
+        self.level = nn.Parameter(torch.zeros(config.noise_buckets, config.width)) if noisy else None
+        self.eval()
+        if params is not None:
+            self.load_params(params)
+
+    def tokens(
+        self, w_BTLD: Float[Tensor, "B T L D"], codes_BT: Int[Tensor, "B T"], level_BT: Tensor | None
+    ) -> tuple[Float[Tensor, "B N F"], Float[Tensor, "B N M"]]:
+        """What the wrapper projects in, and what it adds to that; an action's own token has nothing to project."""
+        w, added = w_BTLD.flatten(2), self.code[codes_BT]
+        levels = torch.zeros_like(added)
+        if self.level is not None:
+            level_BT = torch.zeros(codes_BT.shape) if level_BT is None else level_BT
+            bucket = (level_BT / self.config.context_noise * self.config.noise_buckets).long()
+            levels = self.level[bucket.clamp(0, self.config.noise_buckets - 1)]
+        if self.config.action == "add":
+            return w, levels + added
+        return _interleave(w, torch.zeros_like(w)), _interleave(levels, added)
+
+    def mask(self, tokens: int) -> Tensor:
+        """(N, N), True where a token may see another: itself and what came before, inside the window of frames."""
+        frame = torch.arange(tokens) // self.config.tokens_per_frame
+        return torch.ones(tokens, tokens).tril().bool() & (frame[:, None] - frame[None] < self.config.window)
+
+    def forward(
+        self,
+        w_BTLD: Float[Tensor, "B T L D"],
+        codes_BT: Int[Tensor, "B T"],
+        level_BT: Float[Tensor, "B T"] | None = None,
+    ) -> Float[Tensor, "B T L D"]:
+        """As `DynamicsModel.apply`."""
+        projected, added = self.tokens(w_BTLD, codes_BT, level_BT)
+        out = self.transformer(projected, sum_embeds=added, attn_mask=self.mask(projected.shape[1]))
+        per_frame = self.config.tokens_per_frame
+        predicted = out[:, per_frame - 1 :: per_frame].reshape(w_BTLD.shape)
+        if not self.config.residual:
+            return predicted
+        return predicted + (w_BTLD if level_BT is None else w_BTLD / (1 + level_BT[..., None, None].square()))
+
+    @torch.no_grad()
+    def rollout(
+        self, prompt_w_BTLD: Float[Tensor, "B T L D"], prompt_codes_BTm1: Tensor, codes_BS: Tensor
+    ) -> Float[Tensor, "B S L D"]:
+        """As `genie_jax.rollout.rollout`, by the whole history anew for every frame."""
+        w, codes = prompt_w_BTLD, prompt_codes_BTm1
+        for code_B in codes_BS.unbind(1):
+            codes = torch.cat([codes, code_B[:, None]], 1)
+            w = torch.cat([w, self(w, codes)[:, -1:]], 1)
+        return w[:, prompt_w_BTLD.shape[1] :]
+
+    @torch.no_grad()
+    def load_params(self, params: Params) -> None:
+        """Take over the weights of a `DynamicsModel` of the same config."""
+        leaves = flatten_tree(params)
+        own = dict(self.named_parameters())
+        for place in places(self.config):
+            array = leaves[place.ours] if place.layer is None else leaves[place.ours][place.layer]
+            own[place.theirs].copy_(_to_theirs(array, own[place.theirs].shape, place.transposed))
+
+    def params(self) -> Params:
+        """The weights as `DynamicsModel.init` gives them."""
+        return self._gather({name: parameter.detach() for name, parameter in self.named_parameters()})
+
+    def gradients(self) -> Params:
+        """The gradients of the last backward pass as a tree of parameters; zeros where none arrived."""
+        return self._gather({n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in self.named_parameters()})
+
+    def _gather(self, tensors: Mapping[str, Tensor]) -> Params:
+        like = jax.eval_shape(DynamicsModel(self.config).init, jax.random.key(0))
+        named = jax.tree_util.tree_leaves_with_path(like)
+        leaves = {leaf_name(path): np.empty(leaf.shape, np.float32) for path, leaf in named}
+        for place in places(self.config):
+            theirs = tensors[place.theirs].numpy()
+            target = leaves[place.ours] if place.layer is None else leaves[place.ours][place.layer]
+            target[...] = (theirs.T if place.transposed else theirs).reshape(target.shape)
+        return unflatten_tree(leaves, like, what="the twin")
+
+
+def places(config: DynamicsConfig) -> Iterator[Place]:
+    """Every parameter of the dynamics and its name in the twin."""
+    yield Place("embed/project_in/kernel", None, "transformer.project_in.weight", True)
+    yield Place("embed/code", None, "code", False)
+    if config.context_noise > 0:
+        yield Place("embed/level", None, "level", False)
+    for layer in range(config.layers):
+        attention, forward = (f"transformer.attn_layers.layers.{2 * layer + half}" for half in (0, 1))
+        inner = f"{forward}.1.ff.0.proj" if config.ff_glu else f"{forward}.1.ff.0.0"
+        names = {
+            "attention_norm/gain": f"{attention}.0.0.g",
+            "feed_forward_norm/gain": f"{forward}.0.0.g",
+            **{
+                f"attention/{name}/kernel": f"{attention}.1.{name}.weight"
+                for name in ("to_q", "to_k", "to_v", "to_out")
+            },
+            "feed_forward/expand/kernel": f"{inner}.weight",
+            "feed_forward/expand/bias": f"{inner}.bias",
+            "feed_forward/contract/kernel": f"{forward}.1.ff.2.weight",
+            "feed_forward/contract/bias": f"{forward}.1.ff.2.bias",
+        }
+        if config.qk_rmsnorm:
+            names |= {f"attention/{side}_norm/gain": f"{attention}.1.{side}_rmsnorm.gamma" for side in "qk"}
+        for ours, theirs in names.items():
+            yield Place(f"blocks/{ours}", layer, theirs, ours.endswith("kernel"))
+    yield Place("head/final_norm/gain", None, "transformer.attn_layers.final_norm.g", False)
+    yield Place("head/project_out/kernel", None, "transformer.project_out.weight", True)
+
+
+def _to_theirs(array: np.ndarray, shape: torch.Size, transposed: bool) -> Tensor:
+    return torch.from_numpy(np.array(array.T if transposed else array)).reshape(
+        shape
+    )  # a gain a head has one more axis
+
+
+def _interleave(first: Tensor, second: Tensor) -> Tensor:
+    """Tokens first, second, first, second, ... of two sequences (B, T, C)."""
+    return torch.stack([first, second], 2).flatten(1, 2)
