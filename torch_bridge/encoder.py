@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+NORM_EPS = {"b0": 1e-5, "b1": 1e-5, "l1": 1e-7}  # of the published batch norms; large trunks have a smaller one
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, what the trunk's weights expect
 
 
@@ -46,7 +47,7 @@ class EncoderConfig:
 def _trunk(config: EncoderConfig) -> nn.Module:
     name = f"efficientvit_{config.trunk}"
     try:
-        return timm.create_model(name, pretrained=config.pretrained, features_only=True, out_indices=config.taps)
+        trunk = timm.create_model(name, pretrained=config.pretrained, features_only=True, out_indices=config.taps)
     except (OSError, RuntimeError) as error:
         if not config.pretrained:
             raise
@@ -54,6 +55,10 @@ def _trunk(config: EncoderConfig) -> nn.Module:
             f"the ImageNet weights of {name} cannot be downloaded here; connect to a network once, "
             "or train the trunk from scratch (pretrained = false)"
         ) from error
+    for module in trunk.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps = NORM_EPS[config.trunk]
+    return trunk
 
 
 class _ToGrid(nn.Module):

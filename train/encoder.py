@@ -24,6 +24,7 @@ from train.heldout import HeldOut
 from train.optim import Adam, AdamConfig
 from train.stage import Pace
 from train.torch_stage import Frames, Placement, Precision, seeded, step_rng, to_arrays
+from train.trunk_weights import load_trunk
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class EncoderStageConfig:
 
     Attributes:
         model: architecture; size and style_dim are the student's, rows 1 (W) or the student's (W+).
+        trunk_weights: file of published EfficientViT weights that the trunk starts from; None for none.
         pace: length of the stage.
         batch: frames a step; a multiple of 4 for D's minibatch statistic.
         adam: optimiser of encoder and student.
@@ -57,6 +59,7 @@ class EncoderStageConfig:
     """
 
     model: EncoderConfig = field(default_factory=EncoderConfig)
+    trunk_weights: str | None = None
     pace: Pace = field(default_factory=lambda: Pace(steps=100_000))
     batch: int = 16
     adam: AdamConfig = field(default_factory=lambda: AdamConfig(rate=1e-3, beta1=0.9, beta2=0.99, clip=1.0))
@@ -79,6 +82,10 @@ class EncoderStageConfig:
     ema_half_life: float = 5_000.0
     precision: Precision = "float32"
     channels_last: bool = True
+
+    def __post_init__(self) -> None:
+        if self.trunk_weights is not None and self.model.pretrained:
+            raise ValueError("the trunk starts from trunk_weights or from pretrained ones: give one of the two")
 
 
 class Autoencoder(nn.Module):
@@ -138,6 +145,8 @@ class EncoderStage:
         self._w_mean = torch.from_numpy(np.array(w_mean)).to(device)
         self._w_std = torch.from_numpy(np.array(w_std)).to(device).clamp(min=1e-3)
         encoder = seeded(seed, self.name, lambda: Encoder(config.model))
+        if config.trunk_weights is not None:
+            load_trunk(encoder, config.trunk_weights)
         encoder.set_mean_w(self._w_mean.cpu())
         self.model = self._place.put(Autoencoder(encoder, student.requires_grad_(config.tune_student)))
         self.discriminator = self._place.put(discriminator).requires_grad_(True)

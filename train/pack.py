@@ -8,6 +8,7 @@ from jaxtyping import UInt8
 
 from torch_bridge.bundle import write_world
 from torch_bridge.manifest import Provenance, WorldManifest, numbered_codes
+from train.config import Config
 from train.overrides import to_json
 from train.parts import Parts
 from train.run import versions
@@ -40,12 +41,19 @@ def pack_world(parts: Parts, path: Path) -> None:
         clamp=config.world.clamp,
         provenance=Provenance(
             run=parts.run.path.name,
-            config=to_json(config),
+            config=to_json(without_folders(config)),
             versions=versions(),
             sources=tuple(source.name for source in parts.store.sources),
         ),
     )
     write_world(path, manifest, tensors, prompts(parts, config.world.prompts, window))
+
+
+def without_folders(config: Config) -> Config:
+    """The config with the bare names of files: where they lie is nothing to hand on."""
+    if config.encoder.trunk_weights is None:
+        return config
+    return replace(config, encoder=replace(config.encoder, trunk_weights=Path(config.encoder.trunk_weights).name))
 
 
 def prompts(parts: Parts, count: int, length: int) -> dict[str, UInt8[np.ndarray, "T H W C"]]:

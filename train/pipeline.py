@@ -24,6 +24,7 @@ from train.progress import Log, duration
 from train.run import Run, result_hash, write_result
 from train.source import Source, content_of
 from train.stage import Stage
+from train.trunk_weights import trunk_digest
 
 NEEDS = {
     "prepare": (),
@@ -122,6 +123,9 @@ def plan(parts: Parts, source: Source) -> list[Step]:
     if config.actions.model.form == "mlp":
         needs["actions"] = ("prepare", "latents")
         settings["actions"]["std_floor"] = config.dynamics.std_floor  # decides how the w it reads is normalised
+    # The file's content decides, wherever it lies; without one, runs from before there was this option stay finished.
+    if (file := settings["encoder"].pop("trunk_weights")) is not None:
+        settings["encoder"]["trunk_weights"] = trunk_digest(config.encoder.model, file)
     after = {"actions": parts.infer_codes}
     steps = {
         name: Step(
