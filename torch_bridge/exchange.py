@@ -8,15 +8,18 @@ What is copied all the same, and nothing else:
 - a tensor that is not contiguous, or a conjugate or negative view (made contiguous by PyTorch);
 - a tensor that starts off JAX's alignment of 64 bytes on CPU, as some slices do (copied by JAX);
 - 64-bit numbers, because JAX computes in 32 bits unless `jax_enable_x64` is set (checked: no value wraps or overflows);
-- between two devices, and from and to a device that DLPack does not join, such as MPS (through host memory).
+- between two devices, and from and to a device that DLPack does not join (through host memory): MPS, a GPU that only
+  one of the two can use, the CPU where JAX_PLATFORMS leaves JAX no CPU.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import torch
 
 # What a 64-bit dtype becomes where JAX computes in 32 bits.
@@ -29,31 +32,43 @@ _NARROW = {
 _SHARED = {
     *(torch.float32, torch.float16, torch.bfloat16, torch.complex64, torch.bool),
     *(torch.int8, torch.int16, torch.int32, torch.uint8, torch.uint16, torch.uint32),
+    *(torch.float8_e4m3fn, torch.float8_e4m3fnuz, torch.float8_e5m2, torch.float8_e5m2fnuz),
 }
+_BY_NAME = {str(dtype).removeprefix("torch."): dtype for dtype in (*_SHARED, *_NARROW)}
 
 
 def to_jax(tensor: torch.Tensor, *, device: jax.Device | None = None, copy: bool = False) -> jax.Array:
     """The tensor as a JAX array of the same shape and dtype; gradients end here (the tensor is detached).
 
     Args:
-        tensor: any rank, also empty or a scalar; float32/16, bfloat16, complex64, bool, (u)int8/16/32. 64-bit dtypes
-            are narrowed to 32 bits (see the module's page) unless `jax_enable_x64` is set.
+        tensor: any rank, also empty or a scalar; float32/16, bfloat16, the four float8 of torch with a sign and a
+            mantissa, complex64, bool, (u)int8/16/32. 64-bit dtypes are narrowed to 32 bits (see the module's page)
+            unless `jax_enable_x64` is set.
         device: where the array shall be; None leaves it on the tensor's device, or, where JAX cannot address that
             one (MPS), on JAX's default device.
         copy: True for an array of its own; False shares the buffer, which must then not be written.
 
     Raises:
-        ValueError: a sparse or quantised tensor, a dtype that JAX lacks, or a 64-bit value that 32 bits cannot hold.
+        ValueError: a sparse, nested or quantised tensor, one without values of its own (on "meta", inside a torch.func
+            transformation), a dtype that JAX lacks, or a 64-bit value that 32 bits cannot hold.
     """
     if not isinstance(tensor, torch.Tensor):
         raise ValueError(f"to_jax takes a torch.Tensor, not {type(tensor).__name__}; use jnp.asarray for that.")
+    if tensor.is_nested:
+        raise ValueError("to_jax takes dense tensors, not nested ones; call torch.nested.to_padded_tensor first.")
     if tensor.layout is not torch.strided:
         raise ValueError(f"to_jax takes dense tensors, not {tensor.layout}; call .to_dense() first.")
+    if tensor.is_meta:
+        raise ValueError("to_jax needs values, and a tensor on the device 'meta' has none.")
+    if torch._C._functorch.is_functorch_wrapped_tensor(tensor):  # torch has no public question for it
+        raise ValueError("to_jax needs values; call it outside of torch.vmap, torch.func.grad and their like.")
     tensor = tensor.detach().resolve_conj().resolve_neg()
-    if not _jax_addresses(tensor.device.type):
-        tensor, device = tensor.cpu(), device or jax.devices()[0]
-    tensor = _narrow(tensor).contiguous()
-    array = jax.dlpack.from_dlpack(tensor.clone() if copy else tensor)
+    joined = _jax_addresses(tensor.device.type)
+    tensor = _narrow(tensor if joined else tensor.cpu()).contiguous()
+    tensor = tensor.clone() if copy else tensor
+    if not joined:
+        return jax.device_put(_to_numpy(tensor), device or jax.devices()[0])
+    array = jax.dlpack.from_dlpack(tensor)
     return array if device is None else jax.device_put(array, device)
 
 
@@ -61,13 +76,14 @@ def to_torch(array: jax.Array, *, device: torch.device | str | None = None, copy
     """The array as a PyTorch tensor of the same shape and dtype, contiguous, without gradient.
 
     Args:
-        array: any rank, also empty or a scalar; any dtype that PyTorch has. Waits until its value is computed.
+        array: any rank, also empty or a scalar; the dtypes of `to_jax`. Waits until its value is computed.
         device: where the tensor shall be; None leaves it on the array's device, or, where PyTorch cannot address
             that one, on the host.
         copy: True for a tensor that may be written; False shares the buffer, which must then not be written.
 
     Raises:
-        ValueError: a traced value (inside jit), typed random keys, or an array spread over several devices.
+        ValueError: a traced value (inside jit), one whose buffer was donated or deleted, typed random keys, a dtype
+            that PyTorch lacks, or an array spread over several devices.
     """
     if isinstance(array, jax.core.Tracer):
         raise ValueError("to_torch needs a computed array; call it outside of jax.jit, grad and vmap.")
@@ -75,14 +91,19 @@ def to_torch(array: jax.Array, *, device: torch.device | str | None = None, copy
         raise ValueError(f"to_torch takes a jax.Array, not {type(array).__name__}; use torch.from_numpy for that.")
     if jnp.issubdtype(array.dtype, jax.dtypes.extended):
         raise ValueError(f"to_torch cannot take the dtype {array.dtype}; take jax.random.key_data of random keys.")
+    if array.dtype.name not in _BY_NAME:
+        raise ValueError(f"to_torch cannot take {array.dtype}; convert the array to one of {_listed(_BY_NAME)} first.")
+    if array.is_deleted():
+        raise ValueError("to_torch needs an array that still is there; this one was donated to a step, or deleted.")
     if len(array.sharding.device_set) > 1:
         raise ValueError(
             f"to_torch takes an array of one device; this one spans {len(array.sharding.device_set)}. "
             "Gather it with jax.device_put(array, device) first."
         )
-    if not _torch_addresses(next(iter(array.sharding.device_set)).platform):
-        array = jax.device_put(array, jax.devices("cpu")[0])
-    tensor = torch.from_dlpack(array).contiguous()  # an accelerator may lay an array out in another order
+    if _torch_addresses(next(iter(array.sharding.device_set)).platform):
+        tensor = torch.from_dlpack(array).contiguous()  # an accelerator may lay an array out in another order
+    else:
+        tensor = _from_numpy(np.asarray(array))
     if device is not None:
         moved = tensor.to(device)
         copy, tensor = copy and moved is tensor, moved
@@ -92,10 +113,10 @@ def to_torch(array: jax.Array, *, device: torch.device | str | None = None, copy
 @functools.cache
 def _jax_addresses(device_type: str) -> bool:
     """Whether this JAX can read the memory of torch's devices of that type."""
-    if device_type != "cuda":
-        return device_type == "cpu"
+    if device_type not in ("cpu", "cuda"):
+        return False
     try:
-        return bool(jax.devices("gpu"))
+        return bool(jax.devices("gpu" if device_type == "cuda" else "cpu"))
     except RuntimeError:  # how JAX says that it has no such backend
         return False
 
@@ -105,13 +126,29 @@ def _torch_addresses(platform: str) -> bool:
     return platform == "cpu" or (platform in ("gpu", "cuda", "rocm") and torch.cuda.is_available())
 
 
+def _to_numpy(tensor: torch.Tensor) -> np.ndarray:
+    """A contiguous CPU tensor as an array on the same memory, also of the dtypes that NumPy knows from JAX only."""
+    dtype = jnp.dtype(str(tensor.dtype).removeprefix("torch."))
+    line = tensor.as_strided((tensor.numel(),), (1,))  # a tensor of one number or none may have any strides
+    return line.view(torch.uint8).numpy().view(dtype).reshape(tensor.shape)
+
+
+def _from_numpy(array: np.ndarray) -> torch.Tensor:
+    """A copy of the array as a CPU tensor, likewise."""
+    octets = np.array(array, order="C").reshape(-1).view(np.uint8)
+    return torch.from_numpy(octets).view(_BY_NAME[array.dtype.name]).reshape(array.shape)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))
+
+
 def _narrow(tensor: torch.Tensor) -> torch.Tensor:
     """The tensor in a dtype that JAX has, every value kept (floats rounded)."""
     if tensor.dtype in _SHARED:
         return tensor
     if tensor.dtype not in _NARROW:
-        known = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in _SHARED))
-        raise ValueError(f"to_jax cannot take {tensor.dtype}; convert the tensor to one of {known} first.")
+        raise ValueError(f"to_jax cannot take {tensor.dtype}; convert the tensor to one of {_listed(_BY_NAME)} first.")
     if jax.config.jax_enable_x64:
         return tensor
     narrow = tensor.to(_NARROW[tensor.dtype])
