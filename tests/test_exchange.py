@@ -142,6 +142,7 @@ def test_conjugate_view() -> None:
     tensor = torch.tensor([1 + 2j, 3 - 4j])
     np.testing.assert_array_equal(np.asarray(to_jax(tensor.conj())), [1 - 2j, 3 + 4j])
     np.testing.assert_array_equal(np.asarray(to_jax(tensor.conj().imag)), [-2, 4])
+    np.testing.assert_array_equal(np.asarray(to_jax(tensor[:1].conj().imag)), [-2])  # one number: contiguous too
 
 
 def test_gradient_ends_at_the_bridge() -> None:
