@@ -1,12 +1,19 @@
 """Adversarial losses against hand-written formulas, their second derivatives, mixing and the moving average."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from torch_bridge.discriminator import Discriminator, DiscriminatorConfig
 from torch_bridge.gan import Ema, discriminator_loss, generator_loss, path_length_penalty, r1_penalty, sample_w
+from torch_bridge.stylegan2 import Generator, GeneratorConfig
+
+# Of a slope, and of the penalty itself where a slope is small. Measured over 4 seeds: the difference is at most 1e-9 of
+# the penalty, which is the rounding of a difference of two penalties over 2e-6.
+RELATIVE, ABSOLUTE = 1e-6, 5e-9
 
 
 def _rng(seed: int = 0) -> torch.Generator:
@@ -48,6 +55,63 @@ def test_path_length_of_a_linear_generator_and_its_gradient() -> None:
     penalty.backward()
     expected = (2 * (lengths - mean) * lengths / 2.0).mean()
     assert torch.allclose(gain.grad, expected, rtol=1e-4)
+
+
+def _in_float64(module: nn.Module, seed: int) -> nn.Module:
+    """The module with random values in every parameter, so that none is at the zero where it starts."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=_rng(seed)))
+    return module.double()
+
+
+def _assert_gradients(module: nn.Module, penalty: Callable[[], Tensor], seed: int) -> int:
+    """Double backward against central differences, for every parameter along two directions; returns how many moved."""
+    parameters = list(module.parameters())
+    gradients = torch.autograd.grad(penalty(), parameters, allow_unused=True)
+    moved = 0
+    for number, (parameter, gradient) in enumerate(zip(parameters, gradients, strict=True)):
+        for direction in torch.randn((2, *parameter.shape), generator=_rng(seed + number), dtype=torch.float64):
+            step = 1e-6 * direction
+            with torch.no_grad():
+                parameter.add_(step)
+            above = penalty().item()
+            with torch.no_grad():
+                parameter.sub_(2 * step)
+            below = penalty().item()
+            with torch.no_grad():
+                parameter.add_(step)
+            slope = 0.0 if gradient is None else (gradient * direction).sum().item()
+            assert (above - below) / 2e-6 == pytest.approx(slope, rel=RELATIVE, abs=ABSOLUTE * above)
+            moved += abs(slope) > 1e-4 * above
+    return moved
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_gradient_of_r1_is_that_of_finite_differences(seed: int) -> None:
+    torch.manual_seed(seed)
+    critic = _in_float64(Discriminator(DiscriminatorConfig(16, 1, 4)), seed)
+    images = torch.randn((4, 3, 16, 16), generator=_rng(seed), dtype=torch.float64).requires_grad_()
+    assert _assert_gradients(critic, lambda: r1_penalty(critic(images), images), seed) > 25
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("decay", [0.0, 0.3])
+def test_gradient_of_path_length_is_that_of_finite_differences(seed: int, decay: float) -> None:
+    torch.manual_seed(seed)
+    generator = _in_float64(Generator(GeneratorConfig(16, 6, 2, 1, 4)), seed)
+    z = torch.randn((3, 6), generator=_rng(seed), dtype=torch.float64)
+    noise = [image.double() for image in generator.draw_noise(3, _rng(seed))]
+
+    def penalty(mean: Tensor, decay: float) -> tuple[Tensor, Tensor]:
+        w_BLD = generator.mapping(z)[:, None].expand(-1, generator.rows, -1)
+        return path_length_penalty(generator.synthesis(w_BLD, noise), w_BLD, mean, rng=_rng(seed), decay=decay)
+
+    _, mean = penalty(torch.tensor(0.3, dtype=torch.float64), decay)
+    found = torch.autograd.grad(penalty(torch.tensor(0.3, dtype=torch.float64), decay)[0], generator.conv1.conv.weight)
+    fixed = torch.autograd.grad(penalty(mean, 0.0)[0], generator.conv1.conv.weight)
+    assert torch.allclose(found[0], fixed[0], rtol=1e-12)  # the running mean is a constant to the gradient
+    assert _assert_gradients(generator, lambda: penalty(mean, 0.0)[0], seed) > 25
 
 
 class _Identity(nn.Module):
