@@ -17,6 +17,8 @@ import torch
 from jaxtyping import Float, Int, UInt8
 
 import genie_jax.devices
+from genie_jax.nn import Params
+from genie_jax.trees import unflatten_tree
 from torch_bridge.action_reader import ActionReader
 from torch_bridge.bundle import Prompts, Tensors, read_world, write_world
 from torch_bridge.devices import torch_device
@@ -87,6 +89,18 @@ class World:
     def fps(self) -> float:
         """Frames a second of the videos that the world was learned from."""
         return self.config.fps
+
+    def action_params(self) -> Params:
+        """Parameters of the action model, with those of its decoder where the world was packed with them.
+
+        Play needs the encoder alone, which is what `actions.params` holds.
+        """
+        model = self.actions.model
+        shapes = jax.eval_shape(model.init, jax.random.key(0))
+        prefix = "params/"
+        named = {n.removeprefix(prefix): a for n, a in self._tensors["actions"].items() if n.startswith(prefix)}
+        branches = {name.partition("/")[0] for name in named}
+        return unflatten_tree(named, {b: shapes[b] for b in branches & set(shapes)}, what="the action model")
 
     def session(self) -> Session:
         """A player of its own in this world, beside all others."""

@@ -33,6 +33,14 @@ ROLLOUT = 1e-4
 BATCH, BEYOND_WINDOW, ROLLOUT_STEPS = 2, 8, 64
 
 
+class Inputs(NamedTuple):
+    """Clips: normalised w, codes, and the noise level that is told, None for a model that embeds none."""
+
+    w_BTLD: Float[np.ndarray, "B T L D"]
+    codes_BT: Int[np.ndarray, "B T"]
+    level_BT: Float[np.ndarray, "B T"] | None
+
+
 class Prompt(NamedTuple):
     """Where the rollout starts: normalised w of T known frames and the codes between them."""
 
@@ -48,7 +56,7 @@ def check_dynamics(
     loss: LossConfig | None = None,
     optimizer: OptimizerConfig | None = None,
     seed: int = 0,
-) -> list[Row]:
+) -> Iterator[Row]:
     """Run the dynamics and its twin on the same weights and inputs.
 
     Args:
@@ -63,32 +71,35 @@ def check_dynamics(
     """
     config = replace(config, compute_dtype="float32")
     model, twin = DynamicsModel(config), DynamicsTwin(config, params)
+    inputs = draw_inputs(config, seed)
     rng = np.random.default_rng(seed)
-    frames = config.window + BEYOND_WINDOW
-    w = rng.standard_normal((BATCH, frames, config.rows, config.style_dim), dtype=np.float32)
-    codes = rng.integers(config.codes, size=(BATCH, frames))
-    level = np.linspace(0, config.context_noise, BATCH * frames, dtype=np.float32).reshape(codes.shape)
-    level = level if config.context_noise else None
     if prompt is None:
-        prompt = Prompt(w[:, : config.window], codes[:, : config.window - 1])
-    rows = [compare("weights, there and back", flatten_tree(params), flatten_tree(twin.params()), tolerance=0)]
-    rows += _layers(model, params, twin, w, codes, level)
-    rows += _training(model, params, twin, w, codes[:, 1:], loss or LossConfig(), seed)
-    rows.append(_optimizer_step(params, twin, optimizer or OptimizerConfig()))
-    rows.append(
-        _rollout(model, params, twin, prompt, rng.integers(config.codes, size=(len(prompt.w_BTLD), ROLLOUT_STEPS)))
-    )
-    return rows
+        prompt = Prompt(inputs.w_BTLD, inputs.codes_BT[:, 1:])
+    codes_BS = rng.integers(config.codes, size=(len(prompt.w_BTLD), ROLLOUT_STEPS))
+    yield compare("weights, there and back", flatten_tree(params), flatten_tree(twin.params()), tolerance=0)
+    yield from check_layers(model, params, twin, inputs)
+    yield from _training(model, params, twin, inputs, loss or LossConfig(), seed)
+    yield check_optimizer_step(params, twin, optimizer or OptimizerConfig())
+    yield check_rollout(model, params, twin, prompt, codes_BS)
 
 
-def _layers(
-    model: DynamicsModel, params: Params, twin: DynamicsTwin, w: np.ndarray, codes: np.ndarray, level: np.ndarray | None
-) -> Iterator[Row]:
+def draw_inputs(config: DynamicsConfig, seed: int) -> Inputs:
+    """Clips longer than the window."""
+    rng = np.random.default_rng(seed)
+    shape = BATCH, config.window + BEYOND_WINDOW
+    w = rng.standard_normal((*shape, config.rows, config.style_dim), dtype=np.float32)
+    level = np.linspace(0, config.context_noise, w[..., 0, 0].size, dtype=np.float32).reshape(shape)
+    return Inputs(w, rng.integers(config.codes, size=shape), level if config.context_noise else None)
+
+
+def check_layers(model: DynamicsModel, params: Params, twin: DynamicsTwin, inputs: Inputs) -> Iterator[Row]:
+    """Rows of the embedding, of each block's halves, of the head, and of all in one."""
     config, stack = model.config, model.config.stack()
-    told = None if level is None else torch.from_numpy(level)
+    w, codes, level = inputs
+    given = [None if x is None else torch.from_numpy(x) for x in inputs]
     with torch.no_grad():
-        theirs = twin(torch.from_numpy(w), torch.from_numpy(codes), told)
-        *hidden, projected = _hidden_states(twin, torch.from_numpy(w), torch.from_numpy(codes), told)
+        theirs = twin(*given)
+        *hidden, projected = _hidden_states(twin, *given)
     share = 0 if level is None else level / config.context_noise * config.noise_buckets
     bucket = np.minimum(np.zeros(codes.shape) + share, config.noise_buckets - 1).astype(np.int32)
     embed = nnx.merge(graph_of(lambda rngs: Embed(config, rngs)), params["embed"])
@@ -132,15 +143,9 @@ def _hidden_states(twin: DynamicsTwin, *inputs: Tensor | None) -> list[Tensor]:
 
 
 def _training(
-    model: DynamicsModel,
-    params: Params,
-    twin: DynamicsTwin,
-    w: np.ndarray,
-    codes_BTm1: np.ndarray,
-    config: LossConfig,
-    seed: int,
+    model: DynamicsModel, params: Params, twin: DynamicsTwin, inputs: Inputs, config: LossConfig, seed: int
 ) -> Iterator[Row]:
-    key = jax.random.key(seed)
+    key, w, codes_BTm1 = jax.random.key(seed), inputs.w_BTLD, inputs.codes_BT[:, 1:]
     drawn = draw(config, model.config.context_noise, jnp.asarray(w), key)
     context, level, starts = (None if x is None else torch.from_numpy(np.array(x)) for x in drawn)
     theirs = clip_loss(twin, config, torch.from_numpy(w), torch.from_numpy(codes_BTm1), context, level, starts)
@@ -155,7 +160,7 @@ def _training(
         yield compare(f"gradient of {name}", gradient, expected[name], tolerance=GRADIENT)
 
 
-def _optimizer_step(params: Params, twin: DynamicsTwin, config: OptimizerConfig) -> Row:
+def check_optimizer_step(params: Params, twin: DynamicsTwin, config: OptimizerConfig) -> Row:
     """One step on the twin's gradients, which it then has taken itself, so that the optimisers alone are compared."""
     transform = make_optimizer(config)
     updates, _ = transform.update(twin.gradients(), transform.init(params), params)
@@ -178,7 +183,12 @@ def torch_adamw(twin: DynamicsTwin, config: OptimizerConfig) -> torch.optim.Opti
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.b1, config.b2), eps=config.eps)
 
 
-def _rollout(model: DynamicsModel, params: Params, twin: DynamicsTwin, prompt: Prompt, codes_BS: np.ndarray) -> Row:
+def check_rollout(
+    model: DynamicsModel, params: Params, twin: DynamicsTwin, prompt: Prompt, codes_BS: np.ndarray
+) -> Row:
+    """A rollout of the ring cache and one without any, from half a window, so that the ring fills on the way."""
+    known = max(1, model.config.window // 2)
+    prompt = Prompt(prompt.w_BTLD[:, :known], prompt.codes_BTm1[:, : known - 1])
     ours = jax.jit(lambda *arrays: rollout(model, *arrays))(params, *prompt, codes_BS)
-    theirs = twin.rollout(*(torch.from_numpy(np.asarray(x)) for x in (*prompt, codes_BS)))
+    theirs = twin.rollout(*(torch.from_numpy(np.array(x)) for x in (*prompt, codes_BS)))
     return compare(f"cached rollout, {codes_BS.shape[1]} frames", ours, theirs, tolerance=ROLLOUT)

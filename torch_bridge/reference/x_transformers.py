@@ -39,8 +39,14 @@ class Place(NamedTuple):
 
 
 def make_wrapper(config: DynamicsConfig) -> ContinuousTransformerWrapper:
-    """The package's model in the configuration that equals `config`."""
+    """The package's model in the configuration that equals `config`.
+
+    Raises:
+        ValueError: 2 rotated channels a head, for which the package cannot compute its frequencies.
+    """
     stack = config.stack()
+    if stack.rotary_dims == 2:
+        raise ValueError("x-transformers has no rotary embedding of 2 channels: choose rotary_dims 0 or at least 4.")
     features = config.rows * config.style_dim
     decoder = Decoder(
         dim=stack.width,
