@@ -28,16 +28,14 @@ def area_resize(frames_NCHW: UInt8[Tensor, "N C H W"], size: int) -> Float[Tenso
 def warp(image_NCHW: Float[Tensor, "N C H W"], flow_N2HW: Float[Tensor, "N 2 H W"]) -> Float[Tensor, "N C H W"]:
     """The picture read at each pixel's place plus its flow (down, right) in pixels: bilinear, clamped at the border.
 
-    `F.grid_sample` takes places as shares of the sides. They are computed in float64: rounded to float32, a place near
-    a whole pixel would fall on its other side, where the derivative is another.
+    `F.grid_sample` takes places as shares of the sides, (right, down), with the middles of the outermost pixels at -1
+    and 1.
     """
     height, width = image_NCHW.shape[2:]
-    down, right = flow_N2HW.double().unbind(1)
-    y = torch.arange(height, dtype=torch.float64)[:, None] + down
-    x = torch.arange(width, dtype=torch.float64) + right
+    down, right = flow_N2HW.unbind(1)
+    y, x = torch.arange(height)[:, None] + down, torch.arange(width) + right
     grid_NHW2 = torch.stack([2 * x / (width - 1) - 1, 2 * y / (height - 1) - 1], -1)
-    moved = F.grid_sample(image_NCHW.double(), grid_NHW2, mode="bilinear", padding_mode="border", align_corners=True)
-    return moved.to(image_NCHW.dtype)
+    return F.grid_sample(image_NCHW, grid_NHW2, mode="bilinear", padding_mode="border", align_corners=True)
 
 
 def matching(
