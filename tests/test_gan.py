@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from torch_bridge.augment import GROUPS, augment
 from torch_bridge.discriminator import Discriminator, DiscriminatorConfig
 from torch_bridge.gan import Ema, discriminator_loss, generator_loss, path_length_penalty, r1_penalty, sample_w
 from torch_bridge.stylegan2 import Generator, GeneratorConfig
@@ -88,11 +89,17 @@ def _assert_gradients(module: nn.Module, penalty: Callable[[], Tensor], seed: in
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_gradient_of_r1_is_that_of_finite_differences(seed: int) -> None:
+@pytest.mark.parametrize("p", [0.0, 0.8])
+def test_gradient_of_r1_is_that_of_finite_differences(seed: int, p: float) -> None:
+    """Also through the augmentation, as it is trained."""
     torch.manual_seed(seed)
     critic = _in_float64(Discriminator(DiscriminatorConfig(16, 1, 4)), seed)
     images = torch.randn((4, 3, 16, 16), generator=_rng(seed), dtype=torch.float64).requires_grad_()
-    assert _assert_gradients(critic, lambda: r1_penalty(critic(images), images), seed) > 25
+
+    def penalty() -> Tensor:
+        return r1_penalty(critic(augment(images, GROUPS, p, _rng(seed))), images)
+
+    assert _assert_gradients(critic, penalty, seed) > 25
 
 
 @pytest.mark.parametrize("seed", [0, 1])
