@@ -1,29 +1,23 @@
 import argparse
-import collections
 
+import numpy as np
+import published
 import pytest
 import safetensors.torch
 import torch
+from published import hostile_files, mobile_teacher, save_lightning
 from upstream_reference import SHAPES, mobile_weights, stylegan2_weights
 
 from torch_bridge.discriminator import Discriminator, DiscriminatorConfig
+from torch_bridge.layers import PixelNorm
 from torch_bridge.mobile_stylegan import Student, StudentConfig
 from torch_bridge.stylegan2 import Generator, GeneratorConfig
 from torch_bridge.upstream import load_mobile_stylegan, load_stylegan2, load_stylegan2_discriminator
+from torch_bridge.upstream_teacher import load_mobile_teacher
 
 GENERATOR = GeneratorConfig(size=128, style_dim=24, n_mlp=3, channel_multiplier=0.125, channel_max=48)
 CRITIC = DiscriminatorConfig(size=128, channel_multiplier=0.125, channel_max=48)
 STUDENT = StudentConfig(size=32, style_dim=20, channels=(16, 12, 10))
-
-
-class Callback(dict):
-    """Stands for what a trainer leaves in a checkpoint; loading must not need or run it."""
-
-    created = 0
-
-    def __new__(cls, *args, **kwargs):
-        cls.created += 1
-        return super().__new__(cls, *args, **kwargs)
 
 
 @pytest.fixture(scope="module")
@@ -94,16 +88,50 @@ def test_wrapped_bare_and_safetensors_files(tmp_path, generator):
     assert all(p.dtype == torch.float32 for p in half.parameters())
 
 
-def test_lightning_file_of_a_student(tmp_path, student):
+@pytest.mark.parametrize("legacy", [False, True])
+def test_lightning_file_of_a_student(tmp_path, student, legacy):
     state = {f"student.{k}": v for k, v in student.state_dict().items()}
     state |= {"synthesis_net.input.input": torch.zeros(1), "style_mean": torch.zeros(1, 20)}
     state |= {"student.idwt.g0_col": torch.zeros(1, 1, 2, 1), "student.device_info": torch.zeros(1)}
-    content = {"state_dict": state, "callbacks": {Callback: {"best": 1.0}}, "hyper_parameters": Callback(lr=1)}
-    content["steps"] = collections.OrderedDict(epoch=3)
-    torch.save(content, tmp_path / "last.ckpt")
-    Callback.created = 0
-    assert same(load_mobile_stylegan(tmp_path / "last.ckpt"), student)
-    assert Callback.created == 0
+    path = save_lightning(tmp_path / "last.ckpt", state, legacy=legacy)
+    published.Callback.created = 0
+    assert same(load_mobile_stylegan(path), student)
+    assert published.Callback.created == 0
+
+
+def test_a_file_with_other_objects_is_refused_and_named(tmp_path, generator):
+    for path, marker in hostile_files(tmp_path, generator).items():
+        with pytest.raises(ValueError, match=r"posix\.system.*refused") as error:
+            load_stylegan2(path)
+        assert str(path) in str(error.value)
+        assert not marker.exists()
+    contents = {
+        "builtins.eval": {"g_ema": generator.state_dict(), "x": eval},
+        "_reconstruct": {"g_ema": generator.state_dict(), "x": np.array([print, {}], dtype=object)},
+        "torch_bridge.layers.PixelNorm": {"g_ema": generator.state_dict(), "model": PixelNorm()},
+        "torch.hub.load": {"g_ema": generator.state_dict(), "x": torch.hub.load},
+    }
+    for number, (name, content) in enumerate(contents.items()):
+        for legacy in (False, True):
+            path = tmp_path / f"{number}{legacy}.pt"
+            torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+            with pytest.raises(ValueError, match="refused") as error:
+                load_stylegan2(path)
+            assert name in str(error.value)
+
+
+def test_a_teacher_under_the_names_of_mobile_stylegan(generator):
+    mapping, synthesis = mobile_teacher(generator)
+    back, w = load_mobile_teacher(mapping, synthesis), torch.randn(2, 24)
+    assert back.config == GENERATOR
+    assert torch.equal(back.mapping(w), generator.mapping(w))
+    assert torch.equal(back.synthesis(w, "none"), generator.synthesis(w, "none"))
+    for tensors in (mapping, synthesis):
+        for name in [name for name in tensors if not name.endswith("kernel")]:
+            rest = {k: v for k, v in tensors.items() if k != name}
+            with pytest.raises(ValueError, match="tensor") as error:
+                load_mobile_teacher(*((rest, synthesis) if tensors is mapping else (mapping, rest)))
+            assert f" {name}" in str(error.value)
 
 
 def test_style_inverse_of_a_student_is_loaded(student):

@@ -122,6 +122,8 @@ def _fill(model: M, tensors: Mapping[str, Tensor]) -> M:
             raise ValueError(f"Tensor {name} has the wrong shape: {shapes}.")
         if not tensors[name].is_floating_point():
             raise ValueError(f"Tensor {name} is {tensors[name].dtype}, not floating point: the file is damaged.")
+        if not torch.isfinite(tensors[name]).all():
+            raise ValueError(f"Tensor {name} holds numbers that are not finite: its training had diverged.")
     for name in tensors:
         if name not in own and not _CONSTANTS.search(name):
             raise ValueError(
