@@ -28,7 +28,8 @@ demo: setup  ## train a small world from the bundled clip, evaluate it, write a 
 	@echo 'Hold an action of your choice:  $(BIN)/genie rollout $(RUN) --actions hold:2 --steps 60 -o hold.mp4'
 	@echo 'A world of your own video:      $(BIN)/genie train my_video.mp4 --run runs/mine --minutes 60'
 
-readme: setup  ## put the demo's figures and pictures into the README
+readme: setup  ## cross-check the demo's world; put its figures and pictures into the README
+	$(BIN)/genie crosscheck $(RUN) --json > $(RUN)/crosscheck.json
 	$(BIN)/python benchmarks/readme.py $(RUN)
 
 test: setup  ## run every test

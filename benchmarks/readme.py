@@ -2,8 +2,8 @@
 
     python benchmarks/readme.py runs/demo          what `make readme` does after `make demo`
 
-Fills the part between the `measured:begin` and `measured:end` marks from RUN/run.json and RUN/evaluation/metrics.json,
-and copies the run's pictures into docs/images. No figure of that part is typed in by hand.
+Fills the part between the `measured:begin` and `measured:end` marks from RUN/run.json, RUN/evaluation/metrics.json and
+RUN/crosscheck.json, and copies the run's pictures into docs/images. No figure of that part is typed in by hand.
 """
 
 import argparse
@@ -13,6 +13,8 @@ import os
 import platform
 import shutil
 from pathlib import Path
+
+from torch_bridge.crosscheck.report import Report, Row
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- measured:begin -->", "<!-- measured:end -->"
@@ -89,8 +91,35 @@ def measured(run: Path) -> str:
         "Intervals and the rest: `runs/demo/evaluation/metrics.json`, explained in [docs/metrics.md](docs/metrics.md).",
         "",
         "![Held-out clips: truth, rollout, error](docs/images/demo_rollouts.png)",
+        "",
+        *crosschecked(Report.from_json(json.loads((run / "crosscheck.json").read_text(encoding="utf-8")))),
     ]
     return "\n".join(lines)
+
+
+def share(row: Row) -> float:
+    """How much of its tolerance a row used; a row without tolerance used none or all."""
+    return row.relative / row.tolerance if row.tolerance else float(not row.passed)
+
+
+def crosschecked(report: Report) -> list[str]:
+    """The part on how exactly the Flax modules equal their twins."""
+    worst, equal = max(report.rows, key=share), sum(row.passed for row in report.rows)
+    packages = ", ".join(f"{name} {report.versions[name]}" for name in ("x-transformers", "vector-quantize-pytorch"))
+    return [
+        "## Checked against PyTorch",
+        "",
+        f"`genie crosscheck runs/demo` runs every Flax module of that world beside its PyTorch twin ({packages}, "
+        f"`torch.optim.AdamW`) on the same weights and inputs: {equal} of {len(report.rows)} rows are equal. The row "
+        f"nearest to its tolerance, {worst.module}, uses {share(worst):.0%} of it. "
+        "What each row is: [docs/crosscheck.md](docs/crosscheck.md).",
+        "",
+        "<details><summary>The table</summary>",
+        "",
+        report.table(),
+        "",
+        "</details>",
+    ]
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from vector_quantize_pytorch.vector_quantize_pytorch import kmeans as kmeans_tor
 
 from genie_jax.code_usage import perplexity, usage_alarms
 from genie_jax.vq import VectorQuantizer, VQConfig, VQState, kmeans
+from torch_bridge.reference.vector_quantize import make_quantizer, read_state
 
 CODES, DIM = 8, 6
 
@@ -163,3 +164,59 @@ def test_alarms_tell_collapse_from_an_unused_action() -> None:
     (unused,) = usage_alarms(np.array([100, 100, 0, 100, 100, 1, 100, 100]))
     assert "actions 2, 5 are" in unused
     assert "codes to 6" in unused
+
+
+@pytest.mark.parametrize("cosine", [False, True])
+def test_replacement_of_dead_codes_equals_the_package(cosine: bool) -> None:
+    """In a batch of one repeated vector the random choice is none."""
+    config = VQConfig(
+        CODES, DIM, decay=0.5, cosine=cosine, kmeans_start=False, dead_code_threshold=2.0, reset_cluster_size=5.0
+    )
+    state = twins(cosine=cosine)[2]
+    reference = make_quantizer(config, state).train()
+    x = np.tile(vectors(3, (1, DIM)), (32, 1))
+    reference(torch.from_numpy(x))
+    state = VectorQuantizer(config)(state, jnp.array(x), train=True, key=jax.random.key(0)).state
+    for ours, theirs in zip(state, read_state(reference), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6)
+    assert np.sum(np.asarray(state.cluster_size_K) == 5) == CODES - 1
+
+
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("cosine", [False, True])
+def test_kmeans_start_equals_the_package_in_evaluation_too(cosine: bool, train: bool) -> None:
+    """Both start from random vectors; on far clusters, started in all of them, both end in their means."""
+    config = VQConfig(CODES, DIM, cosine=cosine, kmeans_in_eval=True, decay=0.9)
+    x = np.concatenate([np.eye(DIM), -np.eye(DIM)])[:CODES].astype(np.float32) * np.arange(10, 10 + CODES)[:, None]
+    reference = make_quantizer(config).train(train)
+    reference(torch.from_numpy(x))
+    quantizer = VectorQuantizer(config)
+    state = quantizer(quantizer.init(jax.random.key(0)), jnp.array(x), train=train, key=jax.random.key(4)).state
+    expected = read_state(reference)
+    assert bool(state.initted)
+    assert bool(expected.initted)
+
+    def by_code(state: VQState) -> np.ndarray:
+        rows = np.concatenate([state.embed_KD, state.embed_avg_KD, state.cluster_size_K[:, None]], axis=1)
+        return rows[np.lexsort(np.round(rows, 3).T)]
+
+    np.testing.assert_allclose(by_code(state), by_code(expected), atol=1e-5)
+
+
+def test_the_packages_first_codes() -> None:
+    small = VectorQuantizer(VQConfig(64, DIM, kmeans_start=False, init="uniform")).init(jax.random.key(0))
+    theirs = VectorQuantize(DIM, 64)._codebook.embed[0].numpy()
+    bound = (6 / (64 * DIM)) ** 0.5
+    for embed in (np.asarray(small.embed_KD), theirs):
+        assert 0.95 * bound < np.abs(embed).max() <= bound
+        np.testing.assert_allclose(embed.std(), bound / 3**0.5, rtol=0.1)
+    with pytest.raises(ValueError, match="init"):
+        VQConfig(init="zeros")
+
+
+def test_the_quantised_value_is_its_code_bit_for_bit() -> None:
+    for gradient in ("ste", "rotation"):
+        quantizer = VectorQuantizer(VQConfig(CODES, DIM, kmeans_start=False, gradient=gradient))
+        state = quantizer.init(jax.random.key(0))
+        out = jax.jit(lambda x, state=state, q=quantizer: q(state, x, train=True))(jnp.array(vectors(5)))
+        assert np.array_equal(out.quantized, state.embed_KD[out.indices])

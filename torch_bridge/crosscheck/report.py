@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -51,6 +51,12 @@ class Report:
         """JSON values: subject, passed, versions, rows."""
         rows = [{**asdict(row), "passed": row.passed} for row in self.rows]
         return {"subject": self.subject, "passed": self.passed, "versions": dict(self.versions), "rows": rows}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """The report that `to_json` made these values of."""
+        rows = [Row(**{key: value for key, value in row.items() if key != "passed"}) for row in values["rows"]]
+        return cls(values["subject"], tuple(rows), values["versions"])
 
     def table(self) -> str:
         """The rows as text: aligned columns that are a Markdown table too."""
