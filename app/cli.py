@@ -16,7 +16,8 @@ from typing import NoReturn
 from app.parser import OneLineParser
 from train.errors import UserError
 
-COMMANDS = ("prepare", "train", "rollout", "evaluate", "devices")
+COMMANDS = ("prepare", "train", "rollout", "evaluate", "crosscheck", "import", "export-weights", "devices")
+MODULES = {"import": "import_weights", "export-weights": "export_weights"}  # of commands that are no names of modules
 EXAMPLES = """examples:
   genie train my_video.mp4 --run runs/mine --minutes 60    from a video to a world, in an hour
   genie train --run runs/mine                              continue where it stopped
@@ -26,7 +27,7 @@ EXAMPLES = """examples:
 
 def commands() -> dict[str, ModuleType]:
     """The module of each command."""
-    return {name: importlib.import_module(f"app.commands.{name}") for name in COMMANDS}
+    return {name: importlib.import_module(f"app.commands.{MODULES.get(name, name)}") for name in COMMANDS}
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from torch_bridge.discriminator import Discriminator
 from torch_bridge.encoder import Encoder
 from torch_bridge.mobile_stylegan import Student
+from torch_bridge.perceptual import LpipsUnavailable
 from torch_bridge.stylegan2 import Generator
 from train.actions import ActionsStage, infer_corpus_codes, load_action_model
 from train.config import Config
@@ -22,13 +24,14 @@ from train.drift import DriftStage
 from train.dynamics import DynamicsStage, Latents
 from train.encoder import EncoderStage
 from train.errors import UserError
+from train.imported import Imported, read_imports
 from train.ingest.store import FrameStore
 from train.latents import encode_corpus
 from train.progress import LINE_SECONDS, Log
 from train.run import Run, read_result, write_result
 from train.student import StudentStage
 from train.teacher import TeacherStage
-from train.torch_stage import Placement, load_arrays
+from train.torch_stage import Placement, load_arrays, seeded
 
 
 class Parts:
@@ -67,8 +70,16 @@ class Parts:
         """Tensors that a finished stage left."""
         return read_result(self.run.folder(stage), stem)
 
+    @cached_property
+    def imports(self) -> dict[str, Imported]:
+        """What was imported, by stage."""
+        return read_imports(self.run.settings, self.run.path / "run.json")
+
     def _discriminator(self, stage: str) -> Discriminator:
-        return load_arrays(Discriminator(self.config.teacher.discriminator), self.result(stage, "discriminator"))
+        shape = self.config.teacher.discriminator
+        if stage in self.imports and not self.imports[stage].discriminator_trained:
+            return seeded(self.config.seed, "discriminator", lambda: Discriminator(shape))
+        return load_arrays(Discriminator(shape), self.result(stage, "discriminator"))
 
     def _student(self, stage: str) -> Student:
         return load_arrays(Student(self.config.student.model), self.result(stage, "student"))
@@ -84,27 +95,29 @@ class Parts:
     def student(self) -> StudentStage:
         """w -> frame, from the teacher."""
         generator = load_arrays(Generator(self.config.teacher.generator), self.result("teacher", "generator"))
-        return StudentStage(
-            self.config.student,
-            generator,
-            self._discriminator("teacher"),
-            seed=self.config.seed,
-            device=self.torch_device,
-        )
+        with _lpips_is_there("student"):
+            return StudentStage(
+                self.config.student,
+                generator,
+                self._discriminator("teacher"),
+                seed=self.config.seed,
+                device=self.torch_device,
+            )
 
     def encoder(self) -> EncoderStage:
         """frame -> w, through the student."""
         w = self.result("student", "w")
-        return EncoderStage(
-            self.config.encoder,
-            self.corpus,
-            self._student("student"),
-            self._discriminator("student"),
-            w["mean"],
-            w["std"],
-            seed=self.config.seed,
-            device=self.torch_device,
-        )
+        with _lpips_is_there("encoder"):
+            return EncoderStage(
+                self.config.encoder,
+                self.corpus,
+                self._student("student"),
+                self._discriminator("student"),
+                w["mean"],
+                w["std"],
+                seed=self.config.seed,
+                device=self.torch_device,
+            )
 
     def drift(self) -> DriftStage:
         """The encoder tuned on generated frames."""
@@ -164,6 +177,17 @@ class Parts:
         shots = self.corpus.train_shots, self.corpus.heldout_shots
         latents = Latents(w_FLD, codes_F, *shots, mean_LD, std_LD)
         return DynamicsStage(self.config.dynamics, latents, seed=self.config.seed, device=self.jax_device)
+
+
+@contextmanager
+def _lpips_is_there(stage: str) -> Iterator[None]:
+    """Tells in the user's words that the distance which the stage is to use cannot be had."""
+    try:
+        yield
+    except LpipsUnavailable as error:
+        fault = "the weights of LPIPS are neither on this machine nor to be downloaded"
+        remedy = f"connect to a network once, or give --{stage}.perceptual 0"
+        raise UserError(f"--{stage}.perceptual_kind lpips", fault, remedy) from error
 
 
 def _told(log: Log) -> Callable[[int, int], None]:

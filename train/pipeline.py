@@ -12,6 +12,8 @@ import torch
 from torch_bridge.memory import keep_freed_memory
 from train.config import Config
 from train.devices import choose_devices
+from train.errors import UserError
+from train.imported import Imported, check_imports, imports_setting, read_imports, untrained_for
 from train.ingest.config import ALGORITHM
 from train.ingest.prepare import prepare
 from train.ingest.store import Manifest
@@ -50,6 +52,7 @@ VERSIONS = {
     "world": 1,
 }
 UNTIMED_SHARE = 0.15  # of an average stage's share: what encoding the corpus and packing the world are counted as
+PRODUCTS = {"teacher": "generator.safetensors", "student": "student.safetensors"}  # of stages that can be imported
 # Of a pace only the steps decide what is learned; the rest says when to look and to save.
 PACE_ASIDE = ("share", "preview_every", "checkpoint_seconds")
 
@@ -86,7 +89,9 @@ def train_run(
             minutes = run.settings.get("minutes")
         elif math.isinf(minutes):
             minutes = None
-        run.settings = source.settings(run) | {"minutes": minutes}
+        imports = read_imports(run.settings, run.path / "run.json")
+        check_imports(config, imports)
+        run.settings = source.settings(run) | {"minutes": minutes} | imports_setting(imports)
         run.config = to_json(config)
         run.save()
         parts = Parts(run, config, source.folder(run), torch_device, jax_device)
@@ -108,7 +113,8 @@ def plan(parts: Parts, source: Source) -> list[Step]:
         "actions": (parts.actions, jax_kind),
         "dynamics": (parts.dynamics, jax_kind),
     }
-    shares = {name: getattr(config, name).pace.share for name in stages}
+    trained = [name for name in stages if name not in parts.imports]
+    shares = {name: getattr(config, name).pace.share for name in trained}
     aside = UNTIMED_SHARE * sum(shares.values()) / len(shares)
 
     def latents(task: Task) -> Done:
@@ -127,21 +133,39 @@ def plan(parts: Parts, source: Source) -> list[Step]:
     if (file := settings["encoder"].pop("trunk_weights")) is not None:
         settings["encoder"]["trunk_weights"] = trunk_digest(config.encoder.model, file)
     after = {"actions": parts.infer_codes}
+    notes = {name: _note(name, config) for name in untrained_for(parts.imports, config)}
     steps = {
         name: Step(
-            name, needs[name], settings[name], _trained(build, after.get(name)), shares[name], place, folder(name)
+            name,
+            needs[name],
+            settings[name],
+            _trained(stages[name][0], after.get(name), notes.get(name)),
+            shares[name],
+            stages[name][1],
+            folder(name),
         )
-        for name, (build, place) in stages.items()
+        for name in trained
     }
     steps["prepare"] = _preparation(parts, source, values["ingest"])
     steps["latents"] = Step("latents", NEEDS["latents"], shared, latents, aside, torch_kind, folder("latents"))
     steps["world"] = Step("world", NEEDS["world"], {**shared, **values["world"]}, world, aside, product=folder("world"))
-    return [replace(steps[name], settings={"version": VERSIONS[name], **steps[name].settings}) for name in NEEDS]
+    for name, step in steps.items():
+        steps[name] = replace(step, settings={"version": VERSIONS[name], **step.settings})
+    for name, found in parts.imports.items():
+        steps[name] = _imported(name, found, parts.run)
+    if "student" in parts.imports and "teacher" not in parts.imports:
+        del steps["teacher"]  # nothing reads it any more
+    return [steps[name] for name in NEEDS if name in steps]
 
 
 def _settings(stage: dict[str, Any]) -> dict[str, Any]:
     pace = {name: value for name, value in stage["pace"].items() if name not in PACE_ASIDE}
     return {**stage, "pace": pace}
+
+
+def _note(stage: str, config: Config) -> str:
+    distance = "its perceptual distance is LPIPS" if getattr(config, stage).perceptual > 0 else "no perceptual distance"
+    return f"{stage}: begins with a new discriminator, as none was imported; {distance}"
 
 
 def _preparation(parts: Parts, source: Source, ingest: dict[str, Any]) -> Step:
@@ -157,8 +181,22 @@ def _preparation(parts: Parts, source: Source, ingest: dict[str, Any]) -> Step:
     return Step("prepare", (), {"ingest": ingest, "inputs": inputs}, work, device="cpu", product=parts.frames)
 
 
-def _trained(build: Callable[[], Stage], after: Callable[[], None] | None = None) -> Callable[[Task], Done]:
+def _imported(name: str, found: Imported, run: Run) -> Step:
+    """A stage that is never trained: its results were brought in."""
+
     def work(task: Task) -> Done:
+        files = ", ".join(found.files)
+        raise UserError(task.folder, f"the imported {name} is gone", f"import {files} again with --replace")
+
+    return Step(name, (), found.settings, work, product=run.folder(name) / PRODUCTS[name])
+
+
+def _trained(
+    build: Callable[[], Stage], after: Callable[[], None] | None = None, note: str | None = None
+) -> Callable[[Task], Done]:
+    def work(task: Task) -> Done:
+        if note is not None:
+            task.log(note)
         stage = build()
         outcome = train_stage(stage, task.folder, budget_seconds=task.budget_left(), log=task.log)
         write_result(task.folder, stage.result())

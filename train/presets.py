@@ -27,6 +27,7 @@ from train.drift import DriftStageConfig
 from train.dynamics import DynamicsStageConfig
 from train.encoder import EncoderStageConfig
 from train.errors import UserError
+from train.imported import read_imports, with_imports
 from train.ingest.config import IngestConfig
 from train.run import Run
 from train.stage import Pace
@@ -175,7 +176,10 @@ def preset(name: str) -> Config:
 
 
 def configured(run: Run, name: str | None) -> Config:
-    """The config to go on with: the preset if one is named, else the run's own, else the default preset."""
+    """The config to go on with: the preset if one is named, else the run's own, else the default preset.
+
+    A preset takes over the shapes of what was imported into the run.
+    """
     if name is None and run.config is not None:
         return stored_config(run.config, run.path / "run.json")
-    return preset(name or DEFAULT)
+    return with_imports(preset(name or DEFAULT), read_imports(run.settings, run.path / "run.json"))

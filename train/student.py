@@ -67,6 +67,14 @@ class StudentStageConfig:
     channels_last: bool = True
 
 
+@torch.no_grad()
+def w_statistics(teacher: Generator, seed: int) -> dict[str, np.ndarray]:
+    """ "mean" and "std" (D,) over the teacher's w, for the same draws of z whoever asks."""
+    z = torch.randn((STATISTICS_DRAWS, teacher.config.style_dim), generator=step_rng(seed, "statistics", 0))
+    w = teacher.mapping(z.to(teacher.input.input.device)).cpu().numpy()
+    return {"mean": w.mean(0), "std": w.std(0)}
+
+
 class StudentStage:
     """w -> frame by a tenth of the teacher's arithmetic.
 
@@ -177,14 +185,10 @@ class StudentStage:
     @torch.no_grad()
     def result(self) -> dict[str, dict[str, np.ndarray]]:
         """ "student" and "discriminator", and "w": mean and std over the teacher's w, which the encoder starts from."""
-        z = torch.randn(
-            (STATISTICS_DRAWS, self.config.model.style_dim), generator=step_rng(self._seed, "statistics", 0)
-        )
-        w = self.teacher.mapping(z.to(self._place.device)).cpu().numpy()
         return {
             "student": to_arrays(self.ema.module),
             "discriminator": to_arrays(self.discriminator),
-            "w": {"mean": w.mean(0), "std": w.std(0)},
+            "w": w_statistics(self.teacher, self._seed),
         }
 
     def health(self) -> list[str]:
