@@ -13,6 +13,7 @@ examples:
 import argparse
 import json
 import sys
+import warnings
 
 from train.errors import UserError
 
@@ -36,7 +37,9 @@ def run(args: argparse.Namespace) -> int:
 
     world = None if args.world is None else load_world(args.world, "cpu")
     try:
-        from torch_bridge.crosscheck.suite import crosscheck
+        with warnings.catch_warnings():  # of the packages to their own authors
+            warnings.simplefilter("ignore", FutureWarning)
+            from torch_bridge.crosscheck.suite import crosscheck
     except ModuleNotFoundError as error:
         if error.name not in TWINS:
             raise
