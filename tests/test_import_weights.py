@@ -291,6 +291,9 @@ def test_an_imported_step_needs_nothing_and_gets_no_time(tmp_path: Path, trainer
     assert (teacher.needs, teacher.share) == ((), 0.0)
     assert teacher.settings == {"imported": list(read_imports(Run(run).settings, run)["teacher"].files.values())}
     assert planned["student"].share == 1.0
+    wider = tmp_path / "wider"
+    assert imported(wider, "stylegan2", trainer_file, "--preset", "debug", "--student.model.channels", "32,16,8") == 0
+    assert configured(Run(wider), None).student.model.channels == (32, 16, 8)
     assert imported(run, "mobile-stylegan", save(tmp_path / "s.pt", S.state_dict())) == 0
     assert steps(run, tmp_path)["student"].needs == ()
 
