@@ -16,6 +16,7 @@ from train.evaluate.actions import report_agreement, report_codes
 from train.evaluate.budget import report_budget
 from train.evaluate.classifiers import report_code_recovery, report_supervised
 from train.evaluate.clips import choose_clips
+from train.evaluate.consistency import report_consistency
 from train.evaluate.context import Context, infer_codes
 from train.evaluate.control import report_control
 from train.evaluate.curve import Line, draw_curves
@@ -133,7 +134,7 @@ def _measure(
     report_codes(context, transitions, results)
     report_agreement(context, transitions, results)
     report_supervised(context, transitions, results)
-    results.missing("actions.consistency", "the optical-flow response to each code is not measured by this version")
+    report_consistency(context, results)
     report_code_recovery(context, reconstruction, results)
     log("[6/7] drift")
     report_drift(context, results)

@@ -20,8 +20,8 @@ class Row(NamedTuple):
     meaning: str
 
 
-def format_table(tree: Tree) -> str:
-    """The table with its heading; `tree` is the content of metrics.json."""
+def sections(tree: Tree) -> list[tuple[str, list[Row]]]:
+    """The rows under their titles; `tree` is the content of metrics.json."""
     parts: tuple[tuple[str, Callable[[Tree], list[Row]]], ...] = (
         ("PICTURE: a frame through encoder and decoder", _picture),
         (
@@ -33,10 +33,15 @@ def format_table(tree: Tree) -> str:
         ("DRIFT: long rollouts", _drift),
         ("PLAY AND BUDGET", _play),
     )
-    sections = [(title, rows(tree)) for title, rows in parts]
-    widths = [max(len(cell) for _, rows in sections for cell in (row[column] for row in rows)) for column in range(4)]
+    return [(title, rows(tree)) for title, rows in parts]
+
+
+def format_table(tree: Tree) -> str:
+    """The table as text, with its heading."""
+    parts = sections(tree)
+    widths = [max(len(cell) for _, rows in parts for cell in (row[column] for row in rows)) for column in range(4)]
     lines = [_heading(tree)]
-    for title, rows in sections:
+    for title, rows in parts:
         lines += ["", title]
         lines += ["  " + "  ".join([*(c.ljust(w) for c, w in zip(r, widths, strict=False)), r.meaning]) for r in rows]
     lines += ["", "Intervals, n, seeds and the reasons for what is missing: metrics.json, under `details`."]
@@ -58,7 +63,7 @@ def _picture(tree: Tree) -> list[Row]:
     rows = [
         Row(
             "PSNR", _number(value, "dB"), f"mean frame {_number(floor, 'dB')}",
-            _above(value, floor, "dB", enough=3.0), "closeness of pixels; more is better",
+            above(value, floor, "dB", enough=3.0), "closeness of pixels; more is better",
         ),
         Row(
             "sharpness", _number(sharp), "1 = as the truth",
@@ -81,7 +86,7 @@ def _rollout(tree: Tree) -> list[Row]:
             Row(
                 f"PSNR at step {step}", _number(value, "dB"),
                 f"held {_number(copy)}, mean {_number(mean)}",
-                _above(value, copy, "dB", than="held"), "closeness to what really came",
+                above(value, copy, "dB", than="held"), "closeness to what really came",
             )
         )  # fmt: skip
     last = max((int(h) for h in psnr), default=0)
@@ -89,7 +94,7 @@ def _rollout(tree: Tree) -> list[Row]:
     sharp = look_up(tree, f"rollout.sharpness.{last}")
     rows.append(
         Row(
-            "horizon", f"{horizon} steps", f"{last} measured", _says(horizon, (horizon or 0) > 0, "predicts", "never"),
+            "horizon", f"{horizon} steps", f"{last} measured", says(horizon, (horizon or 0) > 0, "predicts", "never"),
             "last step that beats a held frame",
         )
     )  # fmt: skip
@@ -110,7 +115,7 @@ def _control(tree: Tree) -> list[Row]:
             interval = look_up(tree, f"details.control.{key}.interval.{step}")
             sure = value is not None and isinstance(interval, list) and interval[0] > 0
             meaning = "what wrong actions cost" + (" (the main figure)" if (name, step) == ("uniform", 4) else "")
-            verdict = _says(value, sure, "steers", "not shown")
+            verdict = says(value, sure, "steers", "not shown")
             rows.append(Row(f"delta PSNR, step {step}, {name}", _number(value, "dB"), "0 = deaf", verdict, meaning))
     return rows
 
@@ -120,7 +125,7 @@ def _actions(tree: Tree) -> list[Row]:
     usage = look_up(tree, "actions.usage")
     rows = [
         Row(
-            "codes in use", f"{usage}", f"of {count}", _says(usage, (usage or 0) >= 4, "ok", "few"), "at least 1% each"
+            "codes in use", f"{usage}", f"of {count}", says(usage, (usage or 0) >= 4, "ok", "few"), "at least 1% each"
         ),
         _plain(tree, "perplexity", "actions.perplexity", f"at most {count}", "codes in use, weighed by how often"),
     ]
@@ -129,11 +134,12 @@ def _actions(tree: Tree) -> list[Row]:
         "probe_accuracy": ("probe accuracy", "true action read from the code, other episodes"),
         "mode_accuracy": ("dictionary accuracy", "true action named by the code, from 200 labels"),
         "supervised_accuracy": ("supervised ceiling", "what a classifier with labels reaches"),
+        "consistency": ("consistency", "likeness of what one code does from many prompts; 1 = the same"),
     }
     for key, (name, meaning) in names.items():
         value, chance = look_up(tree, f"actions.{key}"), look_up(tree, f"actions.chance.{key}")
         against = f"chance {_number(chance)}"
-        rows.append(Row(name, _number(value), against, _above(value, chance, "", than="chance"), meaning))
+        rows.append(Row(name, _number(value), against, above(value, chance, "", than="chance"), meaning))
     value, chance = look_up(tree, "latents.code_recovery"), look_up(tree, "latents.chance.code_recovery")
     meaning = "code read from two w: does w keep motion?"
     rows.append(
@@ -141,7 +147,7 @@ def _actions(tree: Tree) -> list[Row]:
             "code from w",
             _number(value),
             f"chance {_number(chance)}",
-            _above(value, chance, "", than="chance"),
+            above(value, chance, "", than="chance"),
             meaning,
         )
     )
@@ -154,7 +160,7 @@ def _drift(tree: Tree) -> list[Row]:
     for how, suffix in (("random", ""), ("held", "_held")):
         for step in steps:
             value = look_up(tree, f"drift.colour{suffix}.{step}")
-            verdict = _says(value, (value or 0) < 20, "stable", "colours run away")
+            verdict = says(value, (value or 0) < 20, "stable", "colours run away")
             name = f"colours at step {step}, {how}"
             rows.append(
                 Row(name, _number(value, "grey levels"), "0 = as the data", verdict, "shift of colour and contrast")
@@ -169,7 +175,7 @@ def _drift(tree: Tree) -> list[Row]:
 def _play(tree: Tree) -> list[Row]:
     fps, wanted = look_up(tree, "play.fps"), look_up(tree, "data.fps")
     parameters, cost = look_up(tree, "budget.parameters.total"), look_up(tree, "budget.gflop_per_frame.total")
-    live = _says(fps, (fps or 0) >= (wanted or 0), "live", "too slow")
+    live = says(fps, (fps or 0) >= (wanted or 0), "live", "too slow")
     rows = [
         Row("frames per second", _number(fps), f"video {_number(wanted)}", live, "one player, this machine"),
         _plain(tree, "95% of frames within", "play.p95_ms", "", "how evenly it runs", "ms"),
@@ -180,7 +186,7 @@ def _play(tree: Tree) -> list[Row]:
         ("parameters", None if parameters is None else parameters / 1e6, "M", PARAMETER_BUDGET / 1e6),
         ("arithmetic of a frame", cost, "GFLOP", GFLOP_BUDGET),
     ):
-        verdict = _says(value, (value or 0) <= most, "within budget", "over budget")
+        verdict = says(value, (value or 0) <= most, "within budget", "over budget")
         rows.append(Row(name, _number(value, unit), f"at most {most:g} {unit}", verdict, "all that play loads"))
     return rows
 
@@ -199,10 +205,11 @@ def _number(value: object, unit: str = "") -> str:
 
 
 def _sharp(value: object) -> str:
-    return _says(value, (value or 0) <= 1.5, "keeps detail" if (value or 0) >= 0.5 else "blurred", "noise, not detail")
+    return says(value, (value or 0) <= 1.5, "keeps detail" if (value or 0) >= 0.5 else "blurred", "noise, not detail")
 
 
-def _above(value: object, floor: object, unit: str, *, than: str = "the floor", enough: float = 0.0) -> str:
+def above(value: object, floor: object, unit: str, *, than: str = "the floor", enough: float = 0.0) -> str:
+    """The verdict on a value of which more is better, in words."""
     if value is None or floor is None:
         return "not measured"
     gain = float(value) - float(floor)
@@ -211,7 +218,8 @@ def _above(value: object, floor: object, unit: str, *, than: str = "the floor", 
     return f"{'beats' if gain >= enough else 'hardly beats'} {than} by {_number(gain, unit)}"
 
 
-def _says(value: object, good: bool, yes: str, no: str) -> str:
+def says(value: object, good: bool, yes: str, no: str) -> str:
+    """The verdict on a value that is good or not, in words."""
     if value is None:
         return "not measured"
     return yes if good else no
