@@ -1,7 +1,8 @@
-"""How evenly codes are used, and the alarms for a codebook that fails."""
+"""How evenly codes are used, what they do, and the alarms for codes that fail."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Bool, Float
 
 
 def perplexity(counts_K: Float[Array, "K"]) -> Float[Array, ""]:
@@ -29,8 +30,46 @@ def usage_alarms(counts_K: Float[Array, "K"], *, least_share: float = 0.01) -> l
     unused = [str(k) for k, n in enumerate(counts_K) if float(n) < least_share * total]
     if not unused:
         return []
-    names = f"action {unused[0]} is" if len(unused) == 1 else f"actions {', '.join(unused)} are"
+    names = f"code {unused[0]} is" if len(unused) == 1 else f"codes {', '.join(unused)} are"
     return [
         f"{names} hardly ever used (below {least_share:.0%} of the pairs): raise dead_code_share, train longer, or set "
         f"the number of codes to {len(counts_K) - len(unused)}"
     ]
+
+
+def effect_alarms(distance_KK: Float[np.ndarray, "K K"], *, least: float = 0.01) -> list[str]:
+    """Alarms for codes without effect: a world that answers alike to all of them, or to some.
+
+    Args:
+        distance_KK: mean square between what each two codes lead to from the same frames, over the mean square of the
+            change that they lead to.
+        least: two codes nearer to each other than this count as the same.
+    """
+    distance_KK = np.asarray(distance_KK)
+    codes = len(distance_KK)
+    if codes < 2:
+        return []
+    mean = distance_KK.sum() / (codes * (codes - 1))
+    if mean < least:
+        return [
+            f"the dynamics hardly answer to the code (another code changes the prediction by {mean:.2%} of the "
+            "predicted change): see that several codes are in use, or train the action model and the dynamics longer"
+        ]
+    alarms = []
+    for group in _groups(distance_KK < least):
+        names = ", ".join(map(str, group[:-1])) + f" and {group[-1]}"
+        alarms.append(
+            f"codes {names} do the same (their predictions differ by less than {least:.0%} of the predicted change), "
+            "so that choosing between them has no effect: train the dynamics longer, or set the number of codes to "
+            f"{codes - len(group) + 1} and train anew"
+        )
+    return alarms
+
+
+def _groups(alike_KK: Bool[np.ndarray, "K K"]) -> list[list[int]]:
+    """Codes that are alike, or alike to a common third, together; groups of two and more."""
+    reach_KK = alike_KK | np.eye(len(alike_KK), dtype=bool)
+    for _ in alike_KK:
+        reach_KK = reach_KK @ reach_KK
+    groups = {tuple(np.flatnonzero(row).tolist()) for row in reach_KK}
+    return [list(group) for group in sorted(groups) if len(group) > 1]

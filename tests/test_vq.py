@@ -8,7 +8,7 @@ import torch
 from vector_quantize_pytorch import VectorQuantize
 from vector_quantize_pytorch.vector_quantize_pytorch import kmeans as kmeans_torch
 
-from genie_jax.code_usage import perplexity, usage_alarms
+from genie_jax.code_usage import effect_alarms, perplexity, usage_alarms
 from genie_jax.vq import VectorQuantizer, VQConfig, VQState, kmeans
 from torch_bridge.reference.vector_quantize import make_quantizer, read_state
 
@@ -162,8 +162,20 @@ def test_alarms_tell_collapse_from_an_unused_action() -> None:
     (collapse,) = usage_alarms(np.array([990, 3, 3, 4, 0, 0, 0, 0]))
     assert "collapsed" in collapse
     (unused,) = usage_alarms(np.array([100, 100, 0, 100, 100, 1, 100, 100]))
-    assert "actions 2, 5 are" in unused
+    assert "codes 2, 5 are" in unused
     assert "codes to 6" in unused
+
+
+def test_alarms_tell_deaf_dynamics_from_codes_that_do_the_same() -> None:
+    apart = 1.0 - np.eye(4)
+    assert effect_alarms(apart) == []
+    (deaf,) = effect_alarms(0.001 * apart)
+    assert "hardly answer" in deaf
+    alike = apart.copy()
+    alike[0, 2] = alike[2, 0] = alike[2, 3] = alike[3, 2] = 0.001
+    (same,) = effect_alarms(alike)
+    assert "codes 0, 2 and 3 do the same" in same
+    assert "codes to 2" in same
 
 
 @pytest.mark.parametrize("cosine", [False, True])

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from genie_jax.code_usage import effect_alarms
 from genie_jax.dynamics import DynamicsConfig, DynamicsModel
 from genie_jax.dynamics_loss import LossConfig
 from genie_jax.nn import Params
@@ -26,7 +27,6 @@ from train.stage import Pace
 
 EXAM_CLIPS = 64
 EXAM_HORIZON = 16
-WEAK_RESPONSE = 0.01
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,7 @@ class DynamicsStage:
         }
 
     def health(self) -> list[str]:
-        """Alarms: worse than copying, deaf to the code, clips shorter than asked or than the window."""
+        """Alarms: worse than copying, codes without effect, clips shorter than asked or than the window."""
         exam, alarms = self.exam(), []
         where = "held-out" if self.exam_is_heldout else "training (no held-out shot is long enough)"
         if float(exam.error_S[0]) >= float(exam.copy_S[0]):
@@ -234,11 +234,7 @@ class DynamicsStage:
                 f"the next w of {where} frames is predicted no better than by copying the last one "
                 f"(error {exam.error_S[0]:.3f}, copying {exam.copy_S[0]:.3f}): train longer or lower the learning rate"
             )
-        if float(exam.response) < WEAK_RESPONSE:
-            alarms.append(
-                f"the dynamics hardly answer to the code (another code changes the prediction by {exam.response:.2%} "
-                "of the predicted change): see that several codes are in use, or train the action model longer"
-            )
+        alarms += effect_alarms(exam.distance_KK)
         if self.clip <= self.config.model.window and self.clip < self.config.clip:
             alarms.append(
                 f"shots are short: clips have {self.clip} frames in place of {self.config.clip}, and the window of "

@@ -17,13 +17,13 @@ class Exam(NamedTuple):
     Attributes:
         error_S: of the rollout, by step after the prompt.
         copy_S: of holding the prompt's last w.
-        response: mean square by which another code changes the predicted w, over that of the predicted change.
+        distance_KK: how far apart the predictions under each two codes are, see `code_distances`.
         truth_BSLD, predicted_BSLD: normalised w after the prompt.
     """
 
     error_S: Float[Array, " S"]
     copy_S: Float[Array, " S"]
-    response: Float[Array, ""]
+    distance_KK: Float[Array, "K K"]
     truth_BSLD: Float[Array, "B S L D"]
     predicted_BSLD: Float[Array, "B S L D"]
 
@@ -44,26 +44,25 @@ def examine(
     return Exam(
         jnp.mean((predicted - truth) ** 2, axis=(0, 2, 3)),
         jnp.mean((last - truth) ** 2, axis=(0, 2, 3)),
-        code_response(model, params, w_BTLD[:, :-1], codes_BTm1),
+        code_distances(model, params, w_BTLD[:, :-1], codes_BTm1),
         truth,
         predicted,
     )
 
 
-def code_response(
+def code_distances(
     model: DynamicsModel, params: Params, w_BTLD: Float[Array, "B T L D"], codes_BT: Int[Array, "B T"]
-) -> Float[Array, ""]:
-    """Mean square change of the prediction of the frame after each clip when its last code is each of the others.
+) -> Float[Array, "K K"]:
+    """Mean square between the predictions of the frame after each clip under each two codes in place of its last one.
 
-    It is divided by the mean square of the predicted change of w: 0 for a model that is deaf to the code, about 1 and
-    more for one whose prediction is made of the code.
+    It is divided by the mean square of the predicted change of w: 0 for two codes that do the same, about 1 and more
+    where the prediction is made of the code.
     """
-    codes = model.config.codes
-    base = model.apply(params, w_BTLD, codes_BT)[:, -1]
 
-    def other(shift: Array) -> Array:
-        swapped = codes_BT.at[:, -1].set((codes_BT[:, -1] + shift) % codes)
-        return jnp.mean((model.apply(params, w_BTLD, swapped)[:, -1] - base) ** 2)
+    def under(code: Array) -> Array:
+        return model.apply(params, w_BTLD, codes_BT.at[:, -1].set(code))[:, -1]
 
-    changed = jnp.mean(jax.lax.map(other, jnp.arange(1, max(codes, 2))))
-    return changed / (jnp.mean((base - w_BTLD[:, -1]) ** 2) + 1e-12)
+    predicted_KBLD = jax.lax.map(under, jnp.arange(model.config.codes))
+    squares_KK = jax.lax.map(lambda one: jnp.mean((predicted_KBLD - one) ** 2, axis=(1, 2, 3)), predicted_KBLD)
+    own_BLD = predicted_KBLD[codes_BT[:, -1], jnp.arange(len(w_BTLD))]
+    return squares_KK / (jnp.mean((own_BLD - w_BTLD[:, -1]) ** 2) + 1e-12)

@@ -4,12 +4,15 @@ Train and score never share an episode; where there are too few episodes, blocks
 the results say so.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int
 
 from train.evaluate.context import Context, pieces
+from train.evaluate.profile import Log
+from train.evaluate.subject import EvaluatedFrames, EvaluatedWorld
 
 _PIECE = 64
 _BLOCKS = 20
@@ -27,20 +30,28 @@ class Transitions(NamedTuple):
 
 
 def gather(context: Context, kept_actions: Int[np.ndarray, " F"] | None) -> Transitions:
-    """Infer the codes of the shots' transitions, in stretches of equal length so that one program serves all."""
-    first, codes, shots = [], [], []
-    spans = list(pieces(context.shots, _PIECE, context.profile.action_frames))
-    for number, (shot, start, stop) in enumerate(spans):
-        frames = context.store.read(list(range(start, stop)))
-        codes.append(np.asarray(context.world.infer_actions(frames), np.int64))
-        first.append(np.arange(start, stop - 1))
-        shots.append(np.full(stop - start - 1, shot))
-        if number % 16 == 15 or number == len(spans) - 1:
-            context.log(f"  codes of stretch {number + 1}/{len(spans)}")
-    first_N, shot_N = np.concatenate(first), np.concatenate(shots)
+    """The codes of the shots' transitions, up to the profile's number of them."""
+    limit = context.profile.action_frames
+    first_N, codes_N, shot_N = infer_transitions(context.world, context.store, context.shots, limit, context.log)
     training_N, split = _split(shot_N, context.rng("episodes"))
     actions_N = None if kept_actions is None else kept_actions[first_N]
-    return Transitions(first_N, np.concatenate(codes), actions_N, training_N, split)
+    return Transitions(first_N, codes_N, actions_N, training_N, split)
+
+
+def infer_transitions(
+    world: EvaluatedWorld, store: EvaluatedFrames, shots: Sequence[tuple[int, int]], limit: int, log: Log
+) -> tuple[Int[np.ndarray, " N"], Int[np.ndarray, " N"], Int[np.ndarray, " N"]]:
+    """(first frame, code, shot) of at most `limit` transitions, inferred in stretches of equal length."""
+    first, codes, shot_of = [], [], []
+    spans = list(pieces(shots, _PIECE, limit))
+    for number, (shot, start, stop) in enumerate(spans):
+        frames = store.read(list(range(start, stop)))
+        codes.append(np.asarray(world.infer_actions(frames), np.int64))
+        first.append(np.arange(start, stop - 1))
+        shot_of.append(np.full(stop - start - 1, shot))
+        if number % 16 == 15 or number == len(spans) - 1:
+            log(f"  codes of stretch {number + 1}/{len(spans)}")
+    return np.concatenate(first), np.concatenate(codes), np.concatenate(shot_of)
 
 
 def _split(shot_N: Int[np.ndarray, " N"], rng: np.random.Generator) -> tuple[Bool[np.ndarray, " N"], str]:
