@@ -17,13 +17,16 @@ def area_weights(source: int, target: int) -> np.ndarray:
     edges = np.arange(target + 1) * (source / target)
     pixel = np.arange(source)
     overlap = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
-    return (np.clip(overlap, 0, None) * (target / source)).astype(np.float32)
+    return np.clip(overlap, 0, None) * (target / source)
 
 
 def area_resize(frames: UInt8[Array, "*B H W C"], size: int) -> Float[Array, "*B size size C"]:
-    """Pictures of any size as `size` x `size` float32 in [0, 1], each pixel the mean of the area that it covers."""
+    """Pictures of any size as `size` x `size` in [0, 1], each pixel the mean of the area that it covers.
+
+    float32, or float64 where `jax_enable_x64` is set.
+    """
     height, width = frames.shape[-3:-1]
-    pixels = frames.astype(jnp.float32) / 255
+    pixels = jnp.asarray(frames).astype(float) / 255
     if (height, width) == (size, size):
         return pixels
     pixels = jnp.einsum("yh,...hwc->...ywc", area_weights(height, size), pixels)

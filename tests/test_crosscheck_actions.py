@@ -180,8 +180,8 @@ def _matched_backwards(before: torch.Tensor, after: torch.Tensor, **sizes: int) 
     return action_pixels.matching(after, before, **sizes)
 
 
-def _whole_pixel_area(frames: torch.Tensor, size: int) -> torch.Tensor:
-    return F.interpolate(frames.float() / 255, (size, size), mode="area")
+def _whole_pixel_area(frames: torch.Tensor, size: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return F.interpolate(frames.to(dtype) / 255, (size, size), mode="area")
 
 
 def _evenly_weighed(predicted: torch.Tensor, before: torch.Tensor, after: torch.Tensor, _: float) -> torch.Tensor:

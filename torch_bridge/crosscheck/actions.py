@@ -1,7 +1,7 @@
 """The action model against its PyTorch twin: encoder, decoder, loss and the gradients of all parameters.
 
-The twin runs on PyTorch's CPU in float32, the Flax model wherever the caller has set JAX's default device and
-precision.
+The twin runs on PyTorch's CPU in float32, its gradients in float64; the Flax model wherever the caller has set JAX's
+default device and precision.
 """
 
 from typing import Any, NamedTuple
@@ -74,10 +74,25 @@ def flax_values(model: LatentActionModel, params: Params, case: Case) -> Values:
     if "decoder" not in params:
         return values
     values["action decoder"] = jax.jit(model.predict)(params, case.book, case.clip, case.codes_BTm1)
-    loss_and_grad = jax.jit(jax.value_and_grad(model.loss, has_aux=True))
-    (loss, (_, metrics)), grads = loss_and_grad(params, case.book, case.clip, key=jax.random.key(0))
+    loss, (_, metrics) = jax.jit(model.loss)(params, case.book, case.clip, key=jax.random.key(0))
     parts = {name: metrics[name] for name in ("prediction", "commitment", "next_over_current")}
-    return values | {"action loss": {"loss": loss, **parts}, "action gradients": to_state(grads)}
+    return values | {"action loss": {"loss": loss, **parts}, "action gradients": _flax_gradients(model, params, case)}
+
+
+def _flax_gradients(model: LatentActionModel, params: Params, case: Case) -> Values:
+    """Gradients in float64: a bilinear sample has another slope on either side of a pixel, and where it falls must
+    not hang on a rounding of float32.
+    """
+    with jax.enable_x64(True):
+        wide = jax.tree.map(_widened, (params, case.clip))
+        gradient = jax.jit(jax.grad(model.loss, has_aux=True))
+        return to_state(jax.tree.map(np.asarray, gradient(wide[0], case.book, wide[1], key=jax.random.key(0))[0]))
+
+
+def _widened(array: Array) -> Array:
+    """float64 of what is float32."""
+    array = np.asarray(array)
+    return jnp.asarray(array, jnp.float64 if array.dtype == np.float32 else array.dtype)
 
 
 def twin_values(config: LatentActionConfig, params: Params, case: Case) -> Values:
@@ -97,19 +112,22 @@ def twin_values(config: LatentActionConfig, params: Params, case: Case) -> Value
     shaped = predicted.movedim(2, -1) if config.form == "warp" else predicted.reshape(case.clip.w_BTLD[:, 1:].shape)
     values["action decoder"] = shaped
     values["action loss"] = action_loss(twin, config, codes_KD, before, after)._asdict()
-    action_loss(twin, config, codes_KD, before, after, indices_N).loss.backward()
+    before, after = _pairs(config, case.clip, torch.float64)
+    action_loss(twin.double(), config, codes_KD.double(), before, after, indices_N).loss.backward()
     values["action gradients"] = {name: parameter.grad for name, parameter in twin.named_parameters()}
     return values
 
 
-def _pairs(config: LatentActionConfig, clip: Clip) -> tuple[torch.Tensor, torch.Tensor]:
+def _pairs(
+    config: LatentActionConfig, clip: Clip, dtype: torch.dtype = torch.float32
+) -> tuple[torch.Tensor, torch.Tensor]:
     """All (frame t, frame t+1) as the twin reads them."""
     if config.form == "warp":
         frames_BTCHW = torch.tensor(np.asarray(clip.frames_BTHWC)).movedim(-1, 2)
-        small = area_resize(frames_BTCHW.flatten(0, 1), config.warp.size)
+        small = area_resize(frames_BTCHW.flatten(0, 1), config.warp.size, dtype)
         inputs = small.unflatten(0, frames_BTCHW.shape[:2])
     else:
-        inputs = torch.tensor(np.asarray(clip.w_BTLD)).flatten(2)
+        inputs = torch.tensor(np.asarray(clip.w_BTLD), dtype=dtype).flatten(2)
     return inputs[:, :-1].flatten(0, 1), inputs[:, 1:].flatten(0, 1)
 
 

@@ -12,13 +12,15 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 
-def area_resize(frames_NCHW: UInt8[Tensor, "N C H W"], size: int) -> Float[Tensor, "N C size size"]:
-    """Pictures as `size` x `size` float32 in [0, 1], each pixel the mean of the area that it covers.
+def area_resize(
+    frames_NCHW: UInt8[Tensor, "N C H W"], size: int, dtype: torch.dtype = torch.float32
+) -> Float[Tensor, "N C size size"]:
+    """Pictures as `size` x `size` in [0, 1], each pixel the mean of the area that it covers.
 
     `F.interpolate(mode="area")` takes whole pixels only, so the mean is exact for whole factors alone: pixels are
     repeated first until the factor is whole.
     """
-    x = frames_NCHW.float() / 255
+    x = frames_NCHW.to(dtype) / 255
     for axis in (2, 3):
         x = x.repeat_interleave(size // math.gcd(x.shape[axis], size), axis)
         x = F.interpolate(x, (size, x.shape[3]) if axis == 2 else (x.shape[2], size), mode="area")
