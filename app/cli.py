@@ -6,6 +6,7 @@ Ctrl-C or SIGTERM. Heavy frameworks are imported by the commands when they run, 
 
 import argparse
 import importlib
+import shlex
 import signal
 import sys
 import traceback
@@ -16,7 +17,7 @@ from typing import NoReturn
 from app.parser import OneLineParser
 from train.errors import UserError
 
-COMMANDS = ("prepare", "train", "rollout", "evaluate", "crosscheck", "import", "export-weights", "devices")
+COMMANDS = ("prepare", "train", "rollout", "evaluate", "compare", "crosscheck", "import", "export-weights", "devices")
 MODULES = {"import": "import_weights", "export-weights": "export_weights"}  # of commands that are no names of modules
 EXAMPLES = """examples:
   genie train my_video.mp4 --run runs/mine --minutes 60    from a video to a world, in an hour
@@ -70,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.command is None:
             parser.print_help()
             return 0
+        args.command_line = shlex.join(["genie", *words])
         return args.run(args)
     except UserError as error:
         if debug:

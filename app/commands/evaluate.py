@@ -1,6 +1,7 @@
 """Measure a world on frames that it has not seen: pictures, rollouts, control, actions, drift, speed, budget.
 
-WORLD is a world's folder or the run that made it. Writes metrics.json, metrics.txt (also printed) and pictures.
+WORLD is a world's folder or the run that made it. Writes report.html, which opens anywhere, metrics.json, metrics.txt
+(also printed) and pictures.
 
 examples:
   genie evaluate runs/mine --video another_recording.mp4
@@ -45,15 +46,14 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate and print the table."""
     from app.worlds import load_world, user_error
     from torch_bridge.bundle import locate_world, read_manifest
+    from train.evaluate.files import evaluation_folder
 
     try:
         folder = locate_world(args.world)
         manifest = read_manifest(folder)
     except ValueError as error:
         raise user_error(str(args.world), error) from error
-    out = args.out or (
-        folder.parent / "evaluation" if folder.name == "world" else folder.parent / f"{folder.name}-evaluation"
-    )
+    out = args.out or evaluation_folder(folder)
     if out.exists() and not out.is_dir():
         raise UserError(out, "a file is in the place of the folder", "Choose another --out")
 
@@ -84,10 +84,11 @@ def run(args: argparse.Namespace) -> int:
         clips=args.clips,
         seed=args.seed,
         subject=", ".join(source.name for source in store.sources),
+        command=args.command_line,
     )
     print()
     print((out / "metrics.txt").read_text(encoding="utf-8"))
-    print(f"wrote {out}/ metrics.json metrics.txt reconstruction.png rollouts.png psnr_by_step.png")
+    print(f"wrote {out}/ report.html metrics.json metrics.txt reconstruction.png rollouts.png psnr_by_step.png")
     return 0
 
 

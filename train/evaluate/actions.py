@@ -5,6 +5,7 @@ went with, from 200 labels. Every score stands beside what chance would score on
 """
 
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -33,8 +34,13 @@ def report_codes(context: Context, transitions: Transitions, results: Results) -
     results.number("actions.usage", int((share_K >= IN_USE).sum()), best=context.code_count, at_least=IN_USE, **said)
 
 
-def report_agreement(context: Context, transitions: Transitions, results: Results) -> None:
-    """Write `actions.{nmi,probe_accuracy,mode_accuracy}` and `actions.chance.*`; null without true actions."""
+def report_agreement(
+    context: Context, transitions: Transitions, results: Results, name: Callable[[int], str] = str
+) -> None:
+    """Write `actions.{nmi,probe_accuracy,mode_accuracy}` and `actions.chance.*`; null without true actions.
+
+    `name` gives the name of a true action, for the table of codes and actions in the details.
+    """
     actions = transitions.actions_N
     if actions is None:
         _all_missing(results, AGREEMENT, "no true actions were given (--actions A.npz)")
@@ -42,18 +48,31 @@ def report_agreement(context: Context, transitions: Transitions, results: Result
     if len(np.unique(actions)) < 2:
         _all_missing(results, AGREEMENT, "the true actions of this video are all the same")
         return
-    _report_nmi(context, transitions.codes_N, actions, results)
+    _report_nmi(context, transitions.codes_N, actions, results, name)
     _report_probe(context, transitions, actions, results)
     _report_mode(context, transitions.codes_N, actions, results)
     results.missing("actions.probe_accuracy_vector", "the world gives codes only, not the vector before quantisation")
 
 
-def _report_nmi(context: Context, codes: np.ndarray, actions: np.ndarray, results: Results) -> None:
+def _report_nmi(
+    context: Context, codes: np.ndarray, actions: np.ndarray, results: Results, name: Callable[[int], str]
+) -> None:
     rng = context.rng("nmi")
     chance = np.mean([normalized_mutual_info_score(rng.permutation(actions), codes) for _ in range(_DRAWS)])
     said = {"n": len(codes), "seed": context.seed}
-    results.number("actions.nmi", float(normalized_mutual_info_score(actions, codes)), **said)
+    met = confusion(codes, actions, context.code_count, name)
+    results.number("actions.nmi", float(normalized_mutual_info_score(actions, codes)), confusion=met, **said)
     results.number("actions.chance.nmi", float(chance), how="true actions shuffled in time", **said)
+
+
+def confusion(
+    codes_N: Int[np.ndarray, " N"], actions_N: Int[np.ndarray, " N"], code_count: int, name: Callable[[int], str]
+) -> dict[str, list]:
+    """How often each code met each true action: `counts[code][i]` steps with the action named `actions[i]`."""
+    values, column = np.unique(actions_N, return_inverse=True)
+    counts = np.zeros((code_count, len(values)), np.int64)
+    np.add.at(counts, (codes_N, column), 1)
+    return {"actions": [name(int(value)) for value in values], "counts": counts.tolist()}
 
 
 def _report_probe(context: Context, transitions: Transitions, actions: np.ndarray, results: Results) -> None:

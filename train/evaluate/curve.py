@@ -27,7 +27,7 @@ def draw_curves(title: str, unit: str, lines: Sequence[Line]) -> UInt8[np.ndarra
     draw = ImageDraw.Draw(canvas, "RGBA")
     font, bold = ImageFont.load_default(13 * _SCALE), ImageFont.load_default(16 * _SCALE)
     every = np.concatenate([*(line.values for line in lines), *(v for line in lines for v in line.interval or ())])
-    ticks = _ticks(float(every.min()), float(every.max()))
+    ticks = round_ticks(float(every.min()), float(every.max()))
     steps = max(len(line.values) for line in lines)
 
     def x(step: float) -> float:
@@ -59,7 +59,7 @@ def draw_curves(title: str, unit: str, lines: Sequence[Line]) -> UInt8[np.ndarra
     return np.asarray(canvas.resize((_WIDTH, _HEIGHT), Image.Resampling.LANCZOS))
 
 
-def _ticks(low: float, high: float) -> np.ndarray:
+def round_ticks(low: float, high: float) -> np.ndarray:
     """Round values that enclose all values, 4 to 9 of them."""
     if high - low < 1e-6:
         low, high = low - 0.5, high + 0.5

@@ -1,9 +1,9 @@
-"""The whole evaluation: every measure in turn, then metrics.json, a table and pictures in one folder."""
+"""The whole evaluation: every measure in turn, then metrics.json, a table, pictures and report.html in one folder."""
 
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +25,9 @@ from train.evaluate.lpips_distance import load_lpips
 from train.evaluate.pictures import film_strips, reconstruction_grid
 from train.evaluate.play import report_play
 from train.evaluate.profile import PROFILES, Log, Profile
+from train.evaluate.provenance import describe_making, describe_world
 from train.evaluate.reconstruction import Reconstruction, reconstruct, report_reconstruction
+from train.evaluate.report import write_report
 from train.evaluate.results import Results
 from train.evaluate.rollout import Rollouts, report_rollout, roll_out
 from train.evaluate.subject import EvaluatedFrames, EvaluatedWorld
@@ -51,9 +53,10 @@ def evaluate(
     clips: int | None = None,
     seed: int = 0,
     subject: str = "video",
+    command: str = "",
     log: Log = print,
 ) -> dict:
-    """Measure a world on frames that it has not seen, and write `metrics.json`, `metrics.txt` and pictures.
+    """Measure a world on frames that it has not seen; write `metrics.json`, `metrics.txt`, pictures, `report.html`.
 
     Args:
         store: frames at the world's own size and rate.
@@ -67,6 +70,7 @@ def evaluate(
         profile: "quick", "normal" or "full", see `Profile`.
         clips: how many clips, in place of the profile's number.
         subject: what the frames are, in the user's words, for the table and for errors.
+        command: the command line that asked for this, for the record.
 
     Returns:
         The tree of docs/metrics.md, as it stands in metrics.json.
@@ -82,11 +86,18 @@ def evaluate(
     if actions is not None:
         spans = split_at_cuts(store, spans, actions.cuts)
     context = _context(world, store, spans, mean_frame, profile, seed, subject, log)
-    results = Results(data={**_about(context, subject), "heldout": heldout})
-    _measure(context, kept_actions, results, None if world_path is None else (Path(world_path), device), Path(out))
+    folder = None if world_path is None else Path(world_path)
+    results = Results(
+        data={**_about(context, subject), "heldout": heldout},
+        world=describe_world(world, folder, context.mean_frame.shape[0]),
+        made=describe_making(command, device),
+    )
+    name = str if actions is None else actions.name
+    _measure(context, kept_actions, name, results, None if folder is None else (folder, device), Path(out))
     tree = results.tree()
     tree["data"]["seconds"] = round(time.perf_counter() - began, 1)
     _write(Path(out), tree)
+    write_report(out)
     return tree
 
 
@@ -117,7 +128,12 @@ def _context(
 
 
 def _measure(
-    context: Context, kept_actions: np.ndarray | None, results: Results, folder: tuple[Path, str] | None, out: Path
+    context: Context,
+    kept_actions: np.ndarray | None,
+    name: Callable[[int], str],
+    results: Results,
+    folder: tuple[Path, str] | None,
+    out: Path,
 ) -> None:
     log = context.log
     log("[2/7] reconstruction")
@@ -132,7 +148,7 @@ def _measure(
     log("[5/7] actions")
     transitions = gather(context, kept_actions)
     report_codes(context, transitions, results)
-    report_agreement(context, transitions, results)
+    report_agreement(context, transitions, results, name)
     report_supervised(context, transitions, results)
     report_consistency(context, results)
     report_code_recovery(context, reconstruction, results)

@@ -124,9 +124,7 @@ def _actions(tree: Tree) -> list[Row]:
     count = look_up(tree, "details.actions.usage.best")
     usage = look_up(tree, "actions.usage")
     rows = [
-        Row(
-            "codes in use", f"{usage}", f"of {count}", says(usage, (usage or 0) >= 4, "ok", "few"), "at least 1% each"
-        ),
+        Row("codes in use", f"{usage}", f"of {count}", says(usage, (usage or 0) >= 4, "ok", "few"), "at least 1% each"),
         _plain(tree, "perplexity", "actions.perplexity", f"at most {count}", "codes in use, weighed by how often"),
     ]
     names = {

@@ -18,15 +18,20 @@ from train.evaluate.subject import EvaluatedFrames
 
 @dataclass(frozen=True)
 class TrueActions:
-    """Actions of the source's frames, and the source's frames at which a new episode begins."""
+    """Actions of the source's frames, the source's frames at which a new episode begins, names of actions 0, 1, ..."""
 
     actions: Int[np.ndarray, " F"]
     cuts: Int[np.ndarray, " c"]
     subject: str = "actions"
+    names: tuple[str, ...] = ()
+
+    def name(self, action: int) -> str:
+        """An action's name, or its number where it has none."""
+        return self.names[action] if 0 <= action < len(self.names) else f"action {action}"
 
 
 def load_actions(path: str | Path) -> TrueActions:
-    """Read `actions` and, where present, `cuts`. Raises UserError for anything that is no such file."""
+    """Read `actions` and, where present, `cuts` and `action_names`. Raises UserError for what is no such file."""
     path = Path(path)
     remedy = "Give an .npz with `actions`, one whole number for each frame of the video"
     if not path.is_file():
@@ -37,6 +42,7 @@ def load_actions(path: str | Path) -> TrueActions:
             raise ValueError("a single array, not an archive of named ones")
         with loaded as archive:
             arrays = {name: archive[name] for name in archive.files if name in ("actions", "cuts")}
+            names = archive["action_names"] if "action_names" in archive.files else np.zeros(0, np.str_)
     except (ValueError, OSError, EOFError, BadZipFile) as error:
         raise UserError(path, "it cannot be read as an .npz of plain arrays", remedy) from error
     if "actions" not in arrays:
@@ -44,8 +50,10 @@ def load_actions(path: str | Path) -> TrueActions:
     for name, array in arrays.items():
         if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
             raise UserError(path, f"`{name}` is {array.dtype} of shape {array.shape}", remedy)
+    if names.ndim != 1 or names.dtype.kind != "U":
+        raise UserError(path, f"`action_names` is {names.dtype} of shape {names.shape}", "Make it a row of texts")
     cuts = arrays.get("cuts", np.zeros(0, np.int64))
-    return TrueActions(arrays["actions"].astype(np.int64), cuts.astype(np.int64), str(path))
+    return TrueActions(arrays["actions"].astype(np.int64), cuts.astype(np.int64), str(path), tuple(map(str, names)))
 
 
 def actions_of_kept(store: EvaluatedFrames, truth: TrueActions) -> Int[np.ndarray, " F"]:
