@@ -1,4 +1,6 @@
-"""The codes that a rollout takes, as a person writes them: `0,0,3`, `random`, `hold:2`."""
+"""The codes that a rollout takes, as a person writes them: `0,0,3`, `left,left,fire`, `random`, `hold:2`."""
+
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Int
@@ -8,15 +10,18 @@ from train.errors import UserError
 STAY = 0.85  # probability that a random player keeps the held code for another frame: about 7 frames a code
 
 
-def parse_actions(text: str, steps: int | None, usage: list[float], seed: int) -> Int[np.ndarray, " S"]:
+def parse_actions(
+    text: str, steps: int | None, usage: list[float], seed: int, names: Sequence[str] = ()
+) -> Int[np.ndarray, " S"]:
     """The codes of S steps.
 
     Args:
         text: codes parted by commas, repeated until there are enough; `hold:K` for one code; `random` for sticky
-            random codes, drawn as often as the corpus uses them.
+            random codes, drawn as often as the corpus uses them. A code is a number or a name.
         steps: S; None for as many as are listed, or 100.
         usage: share of each code in the corpus.
         seed: of the random codes.
+        names: of the codes, in the order of their numbers.
 
     Raises:
         UserError: the text is none of these, names a code that the world lacks, or there is no step to make.
@@ -27,10 +32,14 @@ def parse_actions(text: str, steps: int | None, usage: list[float], seed: int) -
     if text == "random":
         return _sticky(100 if steps is None else steps, usage, seed)
     held = text.startswith("hold:")
+    numbers = {name.casefold(): number for number, name in enumerate(names)}
     try:
-        listed = [int(word) for word in text.removeprefix("hold:").split(",")]
+        words = [word.strip().casefold() for word in text.removeprefix("hold:").split(",")]
+        listed = [numbers[word] if word in numbers else int(word) for word in words]
     except ValueError as error:
-        raise UserError(f"--actions {text}", "not a list of codes", "Write 0,0,3 or hold:2 or random.") from error
+        known = f" The codes of this world are called {', '.join(names)}." if names else ""
+        remedy = f"Write 0,0,3 or hold:2 or random.{known}"
+        raise UserError(f"--actions {text}", "not a list of codes", remedy) from error
     if held and len(listed) != 1:
         raise UserError(f"--actions {text}", "one code can be held", "Write hold:2, or a list without hold.")
     for code in listed:

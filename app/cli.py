@@ -17,7 +17,18 @@ from typing import NoReturn
 from app.parser import OneLineParser
 from train.errors import UserError
 
-COMMANDS = ("prepare", "train", "rollout", "evaluate", "compare", "crosscheck", "import", "export-weights", "devices")
+COMMANDS = (
+    "prepare",
+    "train",
+    "rollout",
+    "evaluate",
+    "compare",
+    "inspect",
+    "crosscheck",
+    "import",
+    "export-weights",
+    "devices",
+)
 MODULES = {"import": "import_weights", "export-weights": "export_weights"}  # of commands that are no names of modules
 EXAMPLES = """examples:
   genie train my_video.mp4 --run runs/mine --minutes 60    from a video to a world, in an hour

@@ -118,6 +118,26 @@ def read_manifest(path: str | os.PathLike[str]) -> WorldManifest:
         raise ValueError(f"{file}: {error}. {remedy}") from error
 
 
+def write_manifest(path: str | os.PathLike[str], manifest: WorldManifest) -> None:
+    """Put a manifest in the place of a world's own, in one rename; tensors, prompts and digests stay as they are.
+
+    Raises:
+        ValueError: there is no such world, or the manifest has other digests than its own.
+    """
+    folder = locate_world(path)
+    if manifest.sha256 != read_manifest(folder).sha256:
+        raise ValueError(f"{folder}: the manifest is that of other tensors. Write the whole world with write_world.")
+    beside = folder / f".{MANIFEST}.{os.getpid()}.new"
+    try:
+        with beside.open("w", encoding="utf-8") as file:
+            file.write(dataclasses.replace(manifest, schema=SCHEMA).to_json())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, folder / MANIFEST)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
 def _read_part(file: Path, sha256: str | None) -> dict[str, np.ndarray]:
     if not file.is_file():
         raise ValueError(f"{file}: it is missing. Copy the world's whole folder again, or pack it anew.")

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from torch_bridge.memory import keep_freed_memory
+from train.code_names import names_setting, restore_names
 from train.config import Config
 from train.devices import choose_devices
 from train.errors import UserError
@@ -91,7 +92,9 @@ def train_run(
             minutes = None
         imports = read_imports(run.settings, run.path / "run.json")
         check_imports(config, imports)
-        run.settings = source.settings(run) | {"minutes": minutes} | imports_setting(imports)
+        run.settings = (
+            source.settings(run) | {"minutes": minutes} | imports_setting(imports) | names_setting(run.settings)
+        )
         run.config = to_json(config)
         run.save()
         parts = Parts(run, config, source.folder(run), torch_device, jax_device)
@@ -123,6 +126,7 @@ def plan(parts: Parts, source: Source) -> list[Step]:
 
     def world(task: Task) -> Done:
         pack_world(parts, task.folder)
+        restore_names(parts.run, task.folder, task.log)
         return Done()
 
     needs, settings = dict(NEEDS), {name: {**shared, **_settings(values[name])} for name in stages}

@@ -32,7 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--prompt", metavar="FILE|NAME", help="video, image, or one of the world's own (default: its first)"
     )
     parser.add_argument(
-        "--actions", default="random", metavar="0,0,3|random|hold:2", help="codes to take (default: random)"
+        "--actions", default="random", metavar="0,0,3|random|hold:2", help="codes or their names (default: random)"
     )
     parser.add_argument(
         "--steps", type=int, metavar="N", help="frames to generate (default: the list's length, or 100)"
@@ -55,7 +55,8 @@ def run(args: argparse.Namespace) -> int:
     for path in args.out:
         check_film_path(path)
     world = load_world(args.world, args.device)
-    codes = parse_actions(args.actions, args.steps, [code.usage for code in world.codes], args.seed)
+    usage, names = [code.usage for code in world.codes], [code.name for code in world.codes]
+    codes = parse_actions(args.actions, args.steps, usage, args.seed, names)
     name, prompt = find_prompt(
         args.prompt, world.prompts, size=world.size, fps=world.fps, window=world.config.window, crop=args.crop
     )
