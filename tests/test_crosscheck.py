@@ -33,7 +33,8 @@ from torch_bridge.crosscheck.dynamics import (
 from torch_bridge.crosscheck.quantizer import check_quantizer
 from torch_bridge.crosscheck.report import Report, Row, compare
 from torch_bridge.crosscheck.suite import random_params
-from torch_bridge.reference.x_transformers import DynamicsTwin, make_wrapper, places
+from torch_bridge.reference.dynamics_names import places, wrapper_state
+from torch_bridge.reference.x_transformers import DynamicsTwin, make_wrapper
 from torch_bridge.world import World
 
 SMALL = DynamicsConfig(width=24, layers=3, heads=2, head_dim=12, ff_mult=2, window=4, style_dim=10, codes=4)
@@ -104,8 +105,13 @@ def test_weights_of_the_package_come_back_bit_for_bit() -> None:
     state = second.state_dict()
     assert {place.theirs for place in places(config)} == {name for name, _ in first.named_parameters()}
     assert all(torch.equal(tensor, state[name]) for name, tensor in first.state_dict().items())
-    own = {n.removeprefix("transformer."): t for n, t in state.items() if n.startswith("transformer.")}
-    make_wrapper(config).load_state_dict(own)  # strict: the package's names, nothing more
+    named = wrapper_state(config, flatten_tree(first.params()))
+    own = {name: torch.from_numpy(np.array(array)) for name, array in named.items()}
+    wrapper = make_wrapper(config)
+    frequencies = wrapper.attn_layers.rotary_pos_emb.inv_freq.clone()
+    wrapper.load_state_dict(own)  # strict: the package's names, nothing more
+    assert all(torch.equal(tensor, own[name]) for name, tensor in first.transformer.state_dict().items())
+    assert torch.equal(own["attn_layers.rotary_pos_emb.inv_freq"], frequencies)
 
 
 def layers(twin: DynamicsTwin | None = None, config: DynamicsConfig = SMALL) -> list[str]:

@@ -10,15 +10,19 @@ import torch
 from published import networks
 from safetensors import safe_open
 from upstream_reference import SHAPES
+from vector_quantize_pytorch import VectorQuantize
 from worlds import make_world, world_parts
 
 from app.cli import main
+from genie_jax.dynamics import DynamicsConfig
 from torch_bridge.encoder import Encoder
 from torch_bridge.manifest import parse_config
 from torch_bridge.mobile_stylegan import Student, StudentConfig
+from torch_bridge.reference.x_transformers import make_wrapper
 from torch_bridge.stylegan2 import Generator, GeneratorConfig
 from torch_bridge.upstream import load_mobile_stylegan, load_stylegan2, load_stylegan2_discriminator
 from torch_bridge.upstream_export import rosinality_multiplier
+from torch_bridge.world import World
 from train.config import Config
 from train.overrides import to_json
 from train.presets import preset
@@ -158,3 +162,36 @@ def test_faults_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         lines = capsys.readouterr().err.splitlines()
         assert len(lines) == 1
         assert fault in lines[0]
+
+
+def test_dynamics_and_quantiser_load_into_the_packages_and_agree(tmp_path: Path) -> None:
+    """The packages' own strict loading; then the same numbers as the world's own modules."""
+    make_world(tmp_path / "world", context_noise=0.0)
+    assert main(["export-weights", str(tmp_path / "world"), "--to", "safetensors", "-o", str(tmp_path)]) == 0
+    world = World.load(tmp_path / "world", "cpu")
+    (dynamics, metadata), (added, _) = (
+        read(tmp_path / "dynamics.safetensors"),
+        read(tmp_path / "dynamics_added.safetensors"),
+    )
+    config = parse_config(DynamicsConfig, json.loads(metadata["config"]))
+    wrapper = make_wrapper(config).eval()
+    wrapper.load_state_dict({name: torch.from_numpy(array) for name, array in dynamics.items()})
+    rng = np.random.default_rng(0)
+    w = rng.standard_normal((2, config.window, config.rows, config.style_dim), np.float32)
+    codes = rng.integers(config.codes, size=w.shape[:2])
+    with torch.no_grad():
+        change = wrapper(torch.from_numpy(w).flatten(2), sum_embeds=torch.from_numpy(added["code"][codes])).numpy()
+    np.testing.assert_allclose(
+        world.player.model.apply(world.player.params, w, codes), w + change.reshape(w.shape), atol=1e-5
+    )
+    np.testing.assert_array_equal(added["w_mean"], world.player.w_mean_LD)
+
+    named, metadata = read(tmp_path / "quantizer.safetensors")
+    book = world.actions.vq_state
+    actions = json.loads(metadata["config"])
+    quantizer = VectorQuantize(actions["dim"], actions["codes"], rotation_trick=False).eval()
+    quantizer.load_state_dict({name: torch.from_numpy(array) for name, array in named.items()})
+    x = rng.standard_normal((50, actions["dim"]), np.float32)
+    _, indices, _ = quantizer(torch.from_numpy(x))
+    ours = world.actions.model.config.quantizer()(book, x, train=False)
+    np.testing.assert_array_equal(ours.indices, indices)

@@ -1,7 +1,8 @@
 """The networks of a run or of a world as files for other programs.
 
 To rosinality's layout: one checkpoint of generator, discriminator and mean w. To safetensors: one file for each network
-of `PARTS`, with its config as JSON in the metadata.
+of `PARTS`, with its config as JSON in the metadata; the dynamics and the quantiser in the names of x-transformers and
+vector-quantize-pytorch.
 """
 
 import json
@@ -14,7 +15,11 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 
+from genie_jax.dynamics import DynamicsConfig
 from torch_bridge.bundle import locate_world, read_world
+from torch_bridge.manifest import parse_config
+from torch_bridge.reference.codebook_names import codebook_state
+from torch_bridge.reference.dynamics_names import wrapper_state
 from torch_bridge.upstream import load_stylegan2, load_stylegan2_discriminator
 from torch_bridge.upstream_export import rosinality_checkpoint, rosinality_multiplier
 from train.errors import UserError
@@ -22,6 +27,7 @@ from train.progress import Log
 from train.run import Run, read_result
 
 Arrays = dict[str, np.ndarray]
+Entry = tuple[str, Arrays, dict[str, Any]]  # place, tensors, config
 # Where a run keeps each network, the latest first: (stage, stem).
 IN_RUN = {
     "generator": (("teacher", "generator"),),
@@ -60,7 +66,7 @@ class Origin:
     def is_world(self) -> bool:
         return self._run is None
 
-    def find(self, part: str) -> tuple[str, Arrays, dict[str, Any]] | None:
+    def find(self, part: str) -> Entry | None:
         """Place, tensors and config of a network of `IN_RUN`; None where it is not there, or not finished."""
         if self._run is None:
             if part not in IN_WORLD:
@@ -75,13 +81,48 @@ class Origin:
         return None
 
 
-def _own_names(part: str) -> Callable[[Origin], tuple[str, Arrays, dict[str, Any]] | None]:
+def _own_names(part: str) -> Callable[[Origin], Entry | None]:
     return lambda origin: origin.find(part)
 
 
+def _dynamics(origin: Origin) -> Entry | None:
+    """In the names of x-transformers' `ContinuousTransformerWrapper`, strictly what that loads."""
+    found = origin.find("dynamics")
+    if found is None:
+        return None
+    place, tensors, config = found
+    return place, wrapper_state(parse_config(DynamicsConfig, config), _below("params/", tensors)), config
+
+
+def _added(origin: Origin) -> Entry | None:
+    """What the dynamics have around that wrapper: embeddings of code and noise level, statistics of w."""
+    found = origin.find("dynamics")
+    if found is None:
+        return None
+    place, tensors, config = found
+    names = {"params/embed/code": "code", "params/embed/level": "level", "w_mean": "w_mean", "w_std": "w_std"}
+    return place, {name: tensors[ours] for ours, name in names.items() if ours in tensors}, config
+
+
+def _quantizer(origin: Origin) -> Entry | None:
+    """In the names of vector-quantize-pytorch's `VectorQuantize`, strictly what that loads."""
+    found = origin.find("actions")
+    if found is None:
+        return None
+    place, tensors, config = found
+    return place, codebook_state(_below("vq/", tensors)), config
+
+
+def _below(prefix: str, tensors: Arrays) -> Arrays:
+    return {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
+
+
 # File stem -> where it is from, its tensors under the names that the file shall have, its config; None to leave it out.
-PARTS: dict[str, Callable[[Origin], tuple[str, Arrays, dict[str, Any]] | None]] = {
-    name: _own_names(name) for name in ("generator", "discriminator", "student", "encoder")
+PARTS: dict[str, Callable[[Origin], Entry | None]] = {
+    **{name: _own_names(name) for name in ("generator", "discriminator", "student", "encoder")},
+    "dynamics": _dynamics,
+    "dynamics_added": _added,
+    "quantizer": _quantizer,
 }
 
 

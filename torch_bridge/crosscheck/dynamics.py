@@ -25,7 +25,8 @@ from genie_jax.transformer import Block
 from genie_jax.trees import flatten_tree
 from torch_bridge.crosscheck.report import Row, compare
 from torch_bridge.reference.dynamics_loss import clip_loss
-from torch_bridge.reference.x_transformers import DynamicsTwin, places
+from torch_bridge.reference.dynamics_names import places
+from torch_bridge.reference.x_transformers import DynamicsTwin
 
 FORWARD, GRADIENT = 1e-5, 1e-4
 # Sixty-four steps, each from the one before: rounding grows with the steps.
@@ -175,7 +176,7 @@ def check_optimizer_step(params: Params, twin: DynamicsTwin, config: OptimizerCo
 def torch_adamw(twin: DynamicsTwin, config: OptimizerConfig) -> torch.optim.Optimizer:
     """PyTorch's AdamW with the same settings, after clipping the gradients that are there."""
     nn.utils.clip_grad_norm_(twin.parameters(), config.clip_norm)
-    kernels = {place.theirs for place in places(twin.config) if place.transposed}
+    kernels = {place.theirs for place in places(twin.config) if place.is_kernel}
     groups = [
         {"params": [p for n, p in twin.named_parameters() if (n in kernels) == decayed], "weight_decay": decay}
         for decayed, decay in ((True, config.weight_decay), (False, 0.0))

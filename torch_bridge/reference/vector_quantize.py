@@ -6,9 +6,7 @@ import torch
 from vector_quantize_pytorch import VectorQuantize
 
 from genie_jax.vq import VQConfig, VQState
-
-# Ours -> the package's, which has one more axis in front, for codebooks of several heads.
-BUFFERS = {"cluster_size_K": "cluster_size", "embed_avg_KD": "embed_avg", "embed_KD": "embed"}
+from torch_bridge.reference.codebook_names import NAMES, codebook_state
 
 
 def make_quantizer(config: VQConfig, state: VQState | None = None) -> VectorQuantize:
@@ -37,15 +35,17 @@ def make_quantizer(config: VQConfig, state: VQState | None = None) -> VectorQuan
     return twin.eval()
 
 
-@torch.no_grad()
 def load_state(twin: VectorQuantize, state: VQState) -> None:
     """Give the package's module the codebook of `state`."""
-    for ours, theirs in BUFFERS.items():
-        getattr(twin._codebook, theirs).data.copy_(torch.from_numpy(np.array(getattr(state, ours)))[None])
-    twin._codebook.initted.fill_(bool(state.initted))
+    named = codebook_state({name: np.asarray(array) for name, array in state._asdict().items()})
+    twin.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in named.items()})
 
 
 def read_state(twin: VectorQuantize) -> VQState:
     """The codebook of the package's module."""
-    arrays = {ours: getattr(twin._codebook, theirs)[0].detach().numpy() for ours, theirs in BUFFERS.items()}
-    return VQState(jnp.array(bool(twin._codebook.initted)), **{name: jnp.array(a) for name, a in arrays.items()})
+    state = twin.state_dict()
+    return VQState(**{ours: jnp.array(_without_heads(state[theirs])) for ours, theirs in NAMES.items()})
+
+
+def _without_heads(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.numpy().reshape(tensor.shape[1:])  # a scalar has no axis to lose

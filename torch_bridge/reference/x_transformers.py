@@ -7,8 +7,7 @@ linear layer's kernel is transposed, stacked layers are split, nothing is comput
 Nothing is cached and every frame is computed from the whole history, so that the ring cache has something to equal.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Mapping
 
 import jax
 import numpy as np
@@ -20,22 +19,7 @@ from x_transformers import ContinuousTransformerWrapper, Decoder
 from genie_jax.dynamics import DynamicsConfig, DynamicsModel
 from genie_jax.nn import Params
 from genie_jax.trees import flatten_tree, leaf_name, unflatten_tree
-
-
-class Place(NamedTuple):
-    """Where a tensor is in both trees.
-
-    Attributes:
-        ours: leaf of `DynamicsModel.init`, as "blocks/attention/to_q/kernel".
-        layer: index on the leaf's leading axis; None for a leaf that is not stacked.
-        theirs: name in the twin's state_dict.
-        transposed: a kernel (in, out) here is a weight (out, in) there.
-    """
-
-    ours: str
-    layer: int | None
-    theirs: str
-    transposed: bool
+from torch_bridge.reference.dynamics_names import places
 
 
 def make_wrapper(config: DynamicsConfig) -> ContinuousTransformerWrapper:
@@ -136,11 +120,10 @@ class DynamicsTwin(nn.Module):
     @torch.no_grad()
     def load_params(self, params: Params) -> None:
         """Take over the weights of a `DynamicsModel` of the same config."""
-        leaves = flatten_tree(params)
-        own = dict(self.named_parameters())
+        leaves, own = flatten_tree(params), dict(self.named_parameters())
         for place in places(self.config):
-            array = leaves[place.ours] if place.layer is None else leaves[place.ours][place.layer]
-            own[place.theirs].copy_(_to_theirs(array, own[place.theirs].shape, place.transposed))
+            theirs = place.to_theirs(place.part(leaves[place.ours]))
+            own[place.theirs].copy_(torch.from_numpy(np.array(theirs)))
 
     def params(self) -> Params:
         """The weights as `DynamicsModel.init` gives them."""
@@ -155,45 +138,8 @@ class DynamicsTwin(nn.Module):
         named = jax.tree_util.tree_leaves_with_path(like)
         leaves = {leaf_name(path): np.empty(leaf.shape, np.float32) for path, leaf in named}
         for place in places(self.config):
-            theirs = tensors[place.theirs].numpy()
-            target = leaves[place.ours] if place.layer is None else leaves[place.ours][place.layer]
-            target[...] = (theirs.T if place.transposed else theirs).reshape(target.shape)
+            place.part(leaves[place.ours])[...] = place.to_ours(tensors[place.theirs].numpy())
         return unflatten_tree(leaves, like, what="the twin")
-
-
-def places(config: DynamicsConfig) -> Iterator[Place]:
-    """Every parameter of the dynamics and its name in the twin."""
-    yield Place("embed/project_in/kernel", None, "transformer.project_in.weight", True)
-    yield Place("embed/code", None, "code", False)
-    if config.context_noise > 0:
-        yield Place("embed/level", None, "level", False)
-    for layer in range(config.layers):
-        attention, forward = (f"transformer.attn_layers.layers.{2 * layer + half}" for half in (0, 1))
-        inner = f"{forward}.1.ff.0.proj" if config.ff_glu else f"{forward}.1.ff.0.0"
-        names = {
-            "attention_norm/gain": f"{attention}.0.0.g",
-            "feed_forward_norm/gain": f"{forward}.0.0.g",
-            **{
-                f"attention/{name}/kernel": f"{attention}.1.{name}.weight"
-                for name in ("to_q", "to_k", "to_v", "to_out")
-            },
-            "feed_forward/expand/kernel": f"{inner}.weight",
-            "feed_forward/expand/bias": f"{inner}.bias",
-            "feed_forward/contract/kernel": f"{forward}.1.ff.2.weight",
-            "feed_forward/contract/bias": f"{forward}.1.ff.2.bias",
-        }
-        if config.qk_rmsnorm:
-            names |= {f"attention/{side}_norm/gain": f"{attention}.1.{side}_rmsnorm.gamma" for side in "qk"}
-        for ours, theirs in names.items():
-            yield Place(f"blocks/{ours}", layer, theirs, ours.endswith("kernel"))
-    yield Place("head/final_norm/gain", None, "transformer.attn_layers.final_norm.g", False)
-    yield Place("head/project_out/kernel", None, "transformer.project_out.weight", True)
-
-
-def _to_theirs(array: np.ndarray, shape: torch.Size, transposed: bool) -> Tensor:
-    return torch.from_numpy(np.array(array.T if transposed else array)).reshape(
-        shape
-    )  # a gain a head has one more axis
 
 
 def _interleave(first: Tensor, second: Tensor) -> Tensor:
