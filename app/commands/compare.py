@@ -41,7 +41,9 @@ def run(args: argparse.Namespace) -> int:
     differ = differences(subjects)
     if differ:
         print(f"warning: not comparable as they stand, they differ in {'; '.join(differ)}", file=sys.stderr)
-    print(json.dumps(to_json(subjects, rows), indent=1) if args.json else format_comparison(subjects, rows))
+    print(
+        json.dumps(to_json(subjects, rows), indent=1) + "\n" if args.json else format_comparison(subjects, rows), end=""
+    )
     if args.out is not None or not args.json:
         out = args.out or Path("compare.html")
         write_comparison(out, subjects, rows)

@@ -52,8 +52,11 @@ def read_metrics(path: str | Path) -> dict:
         fault = f"it has schema {tree['schema']}, and this program knows {SCHEMA}"
         raise UserError(path, fault, "Update this program")
     for name in ("data", "details"):
-        if not isinstance(tree.get(name), dict):
+        if name not in tree:
             raise UserError(path, f"its `{name}` is missing", _REMEDY)
+    for name in DESCRIBING:
+        if name != "schema" and not isinstance(tree.get(name, {}), dict):
+            raise UserError(path, f"its `{name}` is no object", _REMEDY)
     for key, value in leaves(tree):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise UserError(path, f"its `{key}` is no number", _REMEDY)

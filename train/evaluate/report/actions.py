@@ -48,4 +48,4 @@ def _share(count: int, total: int) -> Markup:
 
 def _bar(share: float) -> Markup:
     bar = tag("span", class_="bar", style=f"--share:{share:.4f}", aria_hidden="true")
-    return join(tag("span", f"{short(100 * share)}%", class_="percent"), bar)
+    return join(tag("span", f"{100 * share:.1f}%", class_="percent"), bar)

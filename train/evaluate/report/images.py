@@ -1,4 +1,4 @@
-"""Pictures of an evaluation inside the page: scaled to a bounded width, as JPEG in a data URI."""
+"""Pictures of an evaluation inside the page: of bounded width and size, as JPEG in a data URI."""
 
 import base64
 import io
@@ -10,7 +10,8 @@ from train.errors import UserError
 from train.evaluate.report.markup import Markup, scrolling, tag
 
 _WIDTH = 1400
-_QUALITY = 82
+_QUALITIES = (82, 70, 55, 40, 25)  # the first that makes the file small enough
+_BYTES = 1_000_000
 
 
 def picture(path: Path, caption: str, alt: str) -> Markup:
@@ -34,6 +35,9 @@ def _embedded(path: Path) -> tuple[str, int, int]:
         raise UserError(path, "it is no picture that can be read", "Write it anew with 'genie evaluate'") from error
     if image.width > _WIDTH:
         image = image.resize((_WIDTH, round(image.height * _WIDTH / image.width)), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=_QUALITY, subsampling=0, optimize=True)
+    for quality in _QUALITIES:
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=quality, subsampling=0 if quality > 60 else 2)
+        if buffer.tell() <= _BYTES:
+            break
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii"), image.width, image.height

@@ -62,6 +62,7 @@ table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabu
 caption { text-align: left; font-weight: 600; padding: .4rem 0; }
 th, td { text-align: left; vertical-align: top; padding: .35rem .8rem .35rem 0; border-bottom: 1px solid var(--rule); }
 tbody th { font-weight: 500; }
+.usage tbody th, .confusion tbody th, tbody th code { white-space: nowrap; }
 thead th { color: var(--soft); font-weight: 600; }
 .details { font-size: .84rem; }
 .details td:nth-child(4) { min-width: 11rem; }
@@ -82,6 +83,7 @@ summary { cursor: pointer; }
   body { padding: 1rem .9rem 3rem; }
   dl { grid-template-columns: 1fr; gap: 0; }
   dd { margin-bottom: .5rem; }
+  .verdicts { min-width: 42rem; }
   .tiles { grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); }
   .tiles .value { font-size: 1.5rem; }
 }

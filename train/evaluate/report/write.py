@@ -9,7 +9,7 @@ from train.evaluate.report.curves import control_curves, drift_curves, rollout_c
 from train.evaluate.report.details import details_table
 from train.evaluate.report.headline import headline
 from train.evaluate.report.images import picture
-from train.evaluate.report.markup import Content, Markup, prose, table, tag
+from train.evaluate.report.markup import Content, Markup, join, prose, table, tag
 from train.evaluate.report.numbers import exact, short
 from train.evaluate.report.page import Section, definitions, page, write_page
 from train.evaluate.results import look_up
@@ -92,13 +92,15 @@ def _about(tree: Mapping) -> Markup:
 
 def _verdicts(title: str, rows: list) -> Markup:
     cells: list[list[Content]] = [list(row) for row in rows]
-    name, _, rest = title.partition(": ")
-    caption = rest[:1].upper() + rest[1:] if rest else name.capitalize()
+    _, _, rest = title.partition(": ")
+    caption = rest[:1].upper() + rest[1:] if rest else "Speed and size"
     return table(caption, ["measure", "value", "read against", "verdict", "what it is"], cells, class_="verdicts")
 
 
 def _charts(charts: list[Markup]) -> Markup:
-    return tag("div", charts, class_="charts")
+    """Charts beside each other, then what was not measured."""
+    drawn = [chart for chart in charts if chart.startswith("<figure")]
+    return join(tag("div", drawn, class_="charts"), [chart for chart in charts if chart not in drawn])
 
 
 def _budget(tree: Mapping) -> Markup:
