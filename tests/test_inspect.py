@@ -225,7 +225,7 @@ def test_files_tell_of_every_code(named: tuple[Path, Path]) -> None:
     assert page.open == []
     pictures = [attrs for tag, attrs in page.found if tag == "img"]
     assert len(pictures) == CODES
-    assert all(attrs["alt"] and attrs["src"].startswith("data:image/jpeg;base64,") for attrs in pictures)
+    assert all(attrs["alt"] and attrs["src"].startswith("data:image/webp;base64,") for attrs in pictures)
     assert "http" not in re.sub(r"base64,[^\"]*", "", text)
     assert not [attrs for _, attrs in page.found if "href" in attrs]
 

@@ -9,6 +9,7 @@ import numpy as np
 from train.evaluate.flow import STILL
 from train.inspection.findings import CodeFindings, Inspection
 
+_ARROW = 800  # length of the drawn arrow for a movement by the whole picture
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2028; --dim: #5b6270; --paper: #fff; --line: #d9dce2; --bar: #1f63b2;
   --alarm: #a3231a; --ground: #f4f5f7; }
@@ -46,7 +47,7 @@ def html_page(
     Args:
         head, rows: the table's cells.
         explanations: how to read it, a line each.
-        strips: JPEG of each code's pairs before | after.
+        strips: WebP of each code's pairs before | after.
     """
     title = f"{escape(found.world)}: what each code does"
     sections = [_section(found, code, strip) for code, strip in zip(found.codes, strips, strict=True)]
@@ -96,20 +97,20 @@ def _section(found: Inspection, code: CodeFindings, strip: bytes) -> str:
     return (
         f'<section aria-labelledby="code{code.number}">\n<div class="title">{_arrow(code, found.size)}'
         f'<h2 id="code{code.number}">{code.number}: {name} <kbd>{key}</kbd></h2></div>\n'
-        f"<p>Used in {code.usage:.1%} of the training video; the picture moves: {escape(code.movement)}.</p>\n{truth}"
+        f"<p>Used in {code.usage:.1%} of the training video; movement a step: {escape(code.movement)}.</p>\n{truth}"
         f'<div class="wide" tabindex="0" role="region" aria-label="Pictures of code {code.number}">'
-        f'<img alt="{escape(what)}" src="data:image/jpeg;base64,{data}"></div>\n</section>\n'
+        f'<img alt="{escape(what)}" src="data:image/webp;base64,{data}"></div>\n</section>\n'
     )
 
 
 def _arrow(code: CodeFindings, side: int) -> str:
     """The mean movement, drawn; a dot for a picture that stands."""
     label = f'<svg width="48" height="48" viewBox="-24 -24 48 48" role="img" aria-label="{escape(code.movement)}">'
-    vector = np.array(code.flow) * 480 / side
+    vector = np.array(code.flow) * _ARROW / side
     length = float(np.hypot(*vector))
-    if length < STILL * 480:
+    if length < STILL * _ARROW:
         return f'{label}<circle r="3"/></svg>'
-    right, down = vector / length * min(max(length, 10), 40) / 2
+    right, down = vector / length * min(max(length, 14), 44) / 2
     along = np.array([right, down]) / np.hypot(right, down)
     across = np.array([-along[1], along[0]])
     tip = np.array([right, down])

@@ -17,14 +17,15 @@ _GAP, _LABEL, _TOP, _ALARM = 16, 250, 62, 24  # pixels
 _LEAST, _MOST = 96, 160  # sides of a shown frame
 
 
-def code_strip(responses: Responses, code: int, steps: int, columns: int = COLUMNS) -> UInt8[np.ndarray, "h w 3"]:
+def code_strip(responses: Responses, code: int, steps: int, columns: int = COLUMNS) -> UInt8[np.ndarray, "h w 4"]:
     """Pairs before | after of one code from the first prompts, side by side.
 
-    The arrow on the second frame says how far the picture moved from this prompt, over all steps.
+    The arrow on the second frame says how far the picture moved from this prompt, over all steps. Red, green, blue and
+    opacity: the gaps let the ground through.
     """
     count = min(columns, len(responses.before_NHWC))
     side, shown = responses.before_NHWC.shape[1], _shown_side(responses.before_NHWC.shape[1])
-    strip = Image.new("RGB", (count * (2 * shown + 2 + _GAP) - _GAP, shown), _PAPER)
+    strip = Image.new("RGBA", (count * (2 * shown + 2 + _GAP) - _GAP, shown), (0, 0, 0, 0))
     for n in range(count):
         left = n * (2 * shown + 2 + _GAP)
         strip.paste(_enlarge(responses.before_NHWC[n], shown), (left, 0))
@@ -56,7 +57,8 @@ def sheet(found: Inspection, responses: Responses) -> UInt8[np.ndarray, "h w 3"]
         above = top + row * pitch
         _draw_words(pen, code, above)
         _draw_mean_arrow(page, code, found.size, above)
-        page.paste(Image.fromarray(strip), (_GAP + _LABEL, above))
+        pairs = Image.fromarray(strip)
+        page.paste(pairs, (_GAP + _LABEL, above), pairs)
     return np.asarray(page)
 
 
@@ -93,7 +95,7 @@ def _draw_arrow(picture: Image.Image, start: tuple[float, float], vector: np.nda
     """An arrow with a dark edge, which shows on every ground; a short one is drawn as long as its head."""
     pen, length = ImageDraw.Draw(picture), float(np.hypot(*vector))
     along = np.asarray(vector) / length
-    length = max(length, 11.0)
+    length = max(length, 14.0)
     across, begin = np.array([-along[1], along[0]]), np.asarray(start, float)
     for colour, grow in ((_EDGE, 1.5), (_ARROW, 0.0)):
         neck, tip = begin + along * (length - 9), begin + along * (length + 1.6 * grow)
@@ -106,7 +108,7 @@ def _draw_arrow(picture: Image.Image, start: tuple[float, float], vector: np.nda
 
 def number(value: float | None) -> str:
     """A number of the tables; a dash where there is none."""
-    return "-" if value is None else f"{value:.2f}"
+    return "-" if value is None else f"{round(value, 2) + 0.0:.2f}"  # no minus before a zero
 
 
 def _shown_side(side: int) -> int:

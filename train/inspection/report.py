@@ -5,6 +5,8 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
+from jaxtyping import UInt8
 from PIL import Image
 
 from train.evaluate.flow import Responses
@@ -13,7 +15,7 @@ from train.inspection.page import html_page
 from train.inspection.pictures import code_strip, number, sheet
 
 FILES = ("inspect.json", "inspect.png", "inspect.html")
-_HEAD = ("code", "name", "key", "usage", "picture moves", "consistency", "effect", "most like", "true action")
+_HEAD = ("code", "name", "key", "usage", "movement", "consistency", "effect", "most like", "true action")
 
 
 def format_table(found: Inspection) -> str:
@@ -33,7 +35,7 @@ def explanations(found: Inspection) -> list[str]:
     """How the columns are to be read, a line each."""
     lines = [
         f"Each code was held for {found.steps} steps from {found.prompts} prompts ({found.source}); "
-        f"movement in pixels a step of a {found.size}-pixel picture.",
+        f"movement of the picture in pixels a step, of {found.size}.",
     ]
     if found.consistency is not None and found.chance is not None:
         lines.append(
@@ -63,7 +65,7 @@ def table_row(code: CodeFindings) -> tuple[str, ...]:
 def write_inspection(folder: Path, found: Inspection, responses: Responses) -> None:
     """Write `FILES` into a folder, each beside its place and renamed."""
     folder.mkdir(parents=True, exist_ok=True)
-    strips = [_jpeg(code_strip(responses, code.number, found.steps)) for code in found.codes]
+    strips = [_webp(code_strip(responses, code.number, found.steps)) for code in found.codes]
     head = _HEAD if found.nmi is not None else _HEAD[:-1]
     page = html_page(found, head, [table_row(code)[: len(head)] for code in found.codes], explanations(found), strips)
     picture = io.BytesIO()
@@ -79,7 +81,7 @@ def write_inspection(folder: Path, found: Inspection, responses: Responses) -> N
         os.replace(beside, folder / name)
 
 
-def _jpeg(picture_HWC: object) -> bytes:
+def _webp(picture_HWC: UInt8[np.ndarray, "h w 4"]) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(picture_HWC).save(file, "JPEG", quality=92, subsampling=0)
+    Image.fromarray(picture_HWC).save(file, "WEBP", quality=90)
     return file.getvalue()
