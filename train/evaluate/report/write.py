@@ -52,7 +52,7 @@ def report(tree: Mapping, folder: Path) -> str:
         Section("control", "Control", _charts(control_curves(tree)), tables["CONTROL"]),
         Section("drift", "Drift of long rollouts", _charts(drift_curves(tree)), tables["DRIFT"]),
         Section("play", "Play and budget", tables["PLAY AND BUDGET"], _budget(tree)),
-        Section("details", "Every measure", tag("p", _READING), details_table(tree)),
+        Section("details", "Every measure", tag("p", prose(_READING)), details_table(tree)),
         Section("made", "How this was made", _made(tree)),
     ]
     name = look_up(tree, "world.name")
@@ -61,8 +61,8 @@ def report(tree: Mapping, folder: Path) -> str:
 
 
 _READING = (
-    "Intervals are 95% bootstrap intervals of the mean over clips. Autoregressive: each frame follows from frames that "
-    "the world made itself. Nothing here is teacher-forced; what says single frames involves no rollout. "
+    "Intervals are 95% bootstrap intervals of the mean over clips unless `how` says otherwise. Autoregressive: each frame "
+    "follows from frames that the world made itself. Nothing here is teacher-forced; what says single frames involves no rollout. "
     "Values by step or part unfold on demand."
 )
 
