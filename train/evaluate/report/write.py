@@ -61,9 +61,9 @@ def report(tree: Mapping, folder: Path) -> str:
 
 
 _READING = (
-    "Intervals are 95% bootstrap intervals of the mean over clips unless `how` says otherwise. Autoregressive: each frame "
-    "follows from frames that the world made itself. Nothing here is teacher-forced; what says single frames involves no rollout. "
-    "Values by step or part unfold on demand."
+    "Intervals are 95% bootstrap intervals of the mean over clips unless `how` says otherwise. Autoregressive: each "
+    "frame follows from frames that the world made itself. Nothing here is teacher-forced; what says single frames "
+    "involves no rollout. Values by step or part unfold on demand."
 )
 
 
