@@ -75,6 +75,8 @@ def test_a_world_that_ignores_codes_has_no_control(trees, kind: str) -> None:
     for key, steps in trees[kind]["control"].items():
         assert steps["4"] == 0, key
         assert set(steps.values()) <= {0, None}, key
+    actions = trees[kind]["actions"]
+    assert actions["consistency"] == pytest.approx(actions["chance"]["consistency"], abs=1e-5)
 
 
 def test_codes_that_are_the_actions_agree_fully(trees) -> None:

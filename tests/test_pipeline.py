@@ -1,5 +1,6 @@
 """The whole path through the command line, from a video to a world: once straight, once killed in every stage."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import train.student
 import train.teacher
 from app.cli import main
 from torch_bridge.bundle import PARTS, read_world
+from train.code_names import name_codes
 from train.presets import preset
 from train.run import Run
 from train.source import Source
@@ -167,3 +169,14 @@ def test_bad_input_is_one_line(
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
     assert fault in lines[0]
+
+
+def test_names_of_codes_survive_a_new_packing(straight: Path, video: Path) -> None:
+    run = video.parent / "named"
+    shutil.copytree(straight, run)
+    name_codes(run / "world", {2: "jump"}, {2: "space"})
+    words = ["train", str(video), "--run", str(run), "--device", "cpu"]
+    assert main([*words, "--world.prompts=3"]) == 0
+    manifest, _, prompts = read_world(run)
+    assert len(prompts) == 3
+    assert (manifest.codes[2].name, manifest.codes[2].key) == ("jump", " ")
