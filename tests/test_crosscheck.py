@@ -28,7 +28,7 @@ from torch_bridge.crosscheck.dynamics import (
     check_optimizer_step,
     check_rollout,
     draw_inputs,
-    torch_adamw,
+    torch_change,
 )
 from torch_bridge.crosscheck.quantizer import check_quantizer
 from torch_bridge.crosscheck.report import Report, Row, compare
@@ -200,18 +200,24 @@ def test_a_ring_that_sees_a_slot_too_many_shows_in_the_rollout(monkeypatch: pyte
 def optimizer_row() -> Row:
     _, params = make(SMALL)
     twin = DynamicsTwin(SMALL, params)
-    for parameter in twin.parameters():
-        parameter.grad = torch.linspace(-1, 1, parameter.numel()).view_as(parameter)
+    for parameter in twin.parameters():  # of norm 1.6, so that the first step is clipped and the second is not
+        parameter.grad = 0.02 * torch.linspace(-1, 1, parameter.numel()).view_as(parameter)
     return check_optimizer_step(params, twin, OptimizerConfig())
 
 
-@pytest.mark.parametrize("change", [{"weight_decay": 0.1}, {"eps": 1e-3}, {"learning_rate": 4e-4}], ids=str)
+OTHERS = (
+    *({"weight_decay": 0.0}, {"weight_decay": 0.011}, {"eps": 2e-6}, {"learning_rate": 3.01e-4}),
+    *({"clip_norm": 0.9}, {"b1": 0.89}, {"b2": 0.98}),
+)
+
+
+@pytest.mark.parametrize("change", OTHERS, ids=str)
 def test_another_optimiser_shows(monkeypatch: pytest.MonkeyPatch, change: dict) -> None:
     assert optimizer_row().passed
-    theirs = torch_adamw
+    theirs = torch_change
     monkeypatch.setattr(
-        "torch_bridge.crosscheck.dynamics.torch_adamw",
-        lambda twin, config: theirs(twin, dataclasses.replace(config, **change)),
+        "torch_bridge.crosscheck.dynamics.torch_change",
+        lambda params, twin, config: theirs(params, twin, dataclasses.replace(config, **change)),
     )
     assert not optimizer_row().passed
 
@@ -253,6 +259,12 @@ def test_differences_are_measured_against_the_reference() -> None:
         compare("x", {"a": np.zeros(2)}, {"a": np.zeros(3)}, tolerance=1)
     with pytest.raises(ValueError, match="names"):
         compare("x", {"a": np.zeros(2)}, {"b": np.zeros(2)}, tolerance=1)
+
+
+def test_json_has_no_infinity_and_comes_back() -> None:
+    report = Report("x", (Row("head", 1, 1.0, float("inf"), 0.0), Row("embedding", 2, 0.0, 0.0, 1e-5)), {"jax": "1"})
+    text = json.dumps(report.to_json(), allow_nan=False)
+    assert Report.from_json(json.loads(text)) == report
 
 
 def test_table_is_markdown_of_one_width() -> None:
@@ -297,6 +309,11 @@ def test_random_weights_and_the_exit_code(monkeypatch: pytest.MonkeyPatch, capsy
     out = capsys.readouterr().out
     assert "the first is Euclidean: quantiser, gradient (ste)" in out
     assert out.count("DIFFERS") == 4
+
+
+def test_a_negative_seed_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["crosscheck", "--seed", "-1"]) == 2
+    assert capsys.readouterr().err == "genie: --seed -1: is below 0. give a whole number from 0 on\n"
 
 
 def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

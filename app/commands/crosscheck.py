@@ -35,6 +35,8 @@ def run(args: argparse.Namespace) -> int:
     """Compare, print, and say by the exit code whether all is equal."""
     from app.worlds import load_world
 
+    if args.seed < 0:
+        raise UserError(f"--seed {args.seed}", "is below 0", "give a whole number from 0 on")
     world = None if args.world is None else load_world(args.world, "cpu")
     try:
         with warnings.catch_warnings():  # of the packages to their own authors
@@ -53,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
 
     report = crosscheck(world, seed=args.seed, tell=tell)
     if args.json:
-        print(json.dumps(report.to_json(), indent=1))
+        print(json.dumps(report.to_json(), indent=1, allow_nan=False))
     else:
         print(report.table())
         wrong = [row.module for row in report.rows if not row.passed]

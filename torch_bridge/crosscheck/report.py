@@ -48,14 +48,19 @@ class Report:
         return all(row.passed for row in self.rows)
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values: subject, passed, versions, rows."""
+        """JSON values: subject, passed, versions, rows; null for a difference that is infinite or not a number."""
         rows = [{**asdict(row), "passed": row.passed} for row in self.rows]
+        rows = [{key: None if value == float("inf") else value for key, value in row.items()} for row in rows]
         return {"subject": self.subject, "passed": self.passed, "versions": dict(self.versions), "rows": rows}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """The report that `to_json` made these values of."""
-        rows = [Row(**{key: value for key, value in row.items() if key != "passed"}) for row in values["rows"]]
+        infinite = float("inf")
+        rows = [
+            Row(**{key: infinite if value is None else value for key, value in row.items() if key != "passed"})
+            for row in values["rows"]
+        ]
         return cls(values["subject"], tuple(rows), values["versions"])
 
     def table(self) -> str:
