@@ -144,9 +144,12 @@ FIRST, LAST = "backbone.input_stem.op_list.0.conv.weight", "backbone.stages.3.op
         ({"backbone.stages.1.op_list.9.x": torch.zeros(1)}, "stages_1.blocks.9.x is left over"),
         ({"neck.weight": torch.zeros(1)}, "neck.weight is left over"),
         ({FIRST: torch.zeros(8, 3, 5, 5)}, r"conv.weight \(8, 3, 5, 5\), not \(8, 3, 3, 3\) is of the wrong shape"),
-        ({FIRST: torch.zeros(8, 3, 3, 3, dtype=torch.int32)}, "stem_in_conv.conv.weight is no floating-point"),
+        ({FIRST: torch.zeros(8, 3, 3, 3, dtype=torch.int32)}, "stem_in_conv.conv.weight is no finite floating-point"),
         ({FIRST: None, "neck.weight": torch.zeros(1)}, "conv.weight is missing; neck.weight is left over"),
+        ({FIRST: torch.full((8, 3, 3, 3), torch.nan)}, "stem_in_conv.conv.weight is no finite floating-point"),
         ({"epoch": 3}, "epoch is no tensor"),
+        ({"state_dict": "text"}, "state_dict is no tensor"),
+        ({0: torch.zeros(1)}, "0 is left over"),
     ],
 )
 def test_what_does_not_fit_is_named_and_nothing_changes(

@@ -403,3 +403,14 @@ def test_a_hostile_file_is_refused_and_not_run(tmp_path: Path, capsys: pytest.Ca
             assert imported(tmp_path / "run", kind, path) == 2
             assert "posix.system" in one_line(capsys)
         assert not marker.exists()
+
+
+def test_nothing_is_imported_into_a_world(
+    tmp_path: Path, averaged_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = tmp_path / "world"
+    world.mkdir()
+    (world / "world.json").write_text("{}")
+    assert imported(world, "stylegan2", averaged_file) == 2
+    assert "is a world" in one_line(capsys)
+    assert [path.name for path in world.iterdir()] == ["world.json"]

@@ -13,7 +13,7 @@ from torch_bridge.layers import PixelNorm
 from torch_bridge.mobile_stylegan import Student, StudentConfig
 from torch_bridge.stylegan2 import Generator, GeneratorConfig
 from torch_bridge.upstream import load_mobile_stylegan, load_stylegan2, load_stylegan2_discriminator
-from torch_bridge.upstream_teacher import load_mobile_teacher
+from torch_bridge.upstream_teacher import lightning_parts, load_mobile_teacher, teacher_part
 
 GENERATOR = GeneratorConfig(size=128, style_dim=24, n_mlp=3, channel_multiplier=0.125, channel_max=48)
 CRITIC = DiscriminatorConfig(size=128, channel_multiplier=0.125, channel_max=48)
@@ -179,6 +179,28 @@ def test_wrong_shapes_and_leftovers_are_named(generator, critic, student):
             load(state | {integers: state[integers].long()})
 
 
+def test_odd_tensors_and_names_are_named(generator):
+    state = generator.state_dict()
+    weight = "conv1.conv.weight"
+    odd = {
+        r"style\.4\.\*": {"style.5000000.weight": torch.zeros(24, 24)},
+        r"conv1\.conv\.weight is sparse": {weight: state[weight].to_sparse()},
+        r"conv1\.conv\.weight .* no values": {weight: state[weight].to("meta")},
+        "Unknown tensor 0:": {0: torch.zeros(2)},
+    }
+    for words, changes in odd.items():
+        with pytest.raises(ValueError, match=words):
+            load_stylegan2(state | changes)
+
+
+def test_wrapped_lightning_files_and_teacher_files_keep_their_parts():
+    state = published.lightning_state(*published.networks())
+    parts = lightning_parts({"state_dict": {f"module.{name}": tensor for name, tensor in state.items()} | {0: 1}})
+    assert parts.keys() == {"student", "mapping", "synthesis", "discriminator"}
+    assert all(torch.equal(tensor, state[f"mapping_net.{name}"]) for name, tensor in parts["mapping"].items())
+    assert teacher_part({"ckpt": {"module.conv1.x": 1, 0: 2}})[0] == "synthesis"
+
+
 def test_files_that_are_no_checkpoint(tmp_path, critic):
     (tmp_path / "text.pt").write_text("not a checkpoint")
     (tmp_path / "text.safetensors").write_text("not a checkpoint")
@@ -192,6 +214,10 @@ def test_files_that_are_no_checkpoint(tmp_path, critic):
             load_stylegan2(tmp_path / name)
     with pytest.raises(ValueError, match="'epoch' is a int"):
         load_stylegan2(tmp_path / "epoch.pt")
+    for name in ("folder.pt", "folder.safetensors"):
+        (tmp_path / name).mkdir()
+        with pytest.raises(IsADirectoryError, match=name):
+            load_stylegan2(tmp_path / name)
     with pytest.raises(FileNotFoundError):
         load_stylegan2(tmp_path / "absent.pt")
     with pytest.raises(ValueError, match="Missing tensors"):

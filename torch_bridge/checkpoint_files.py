@@ -21,6 +21,7 @@ _KNOWN = re.compile(
     r"|builtins\.(dict|list|tuple|set|frozenset|int|float|str|bool|bytes|bytearray|complex|object)"
 )
 _LEFT_TO_TORCH = re.compile(r"torch(\.\w+)+|_codecs\.encode")  # the restricted unpickler has its own list of these
+_WRAPPERS = re.compile(r"^(module\.|_orig_mod\.)+")  # of data-parallel and compiled modules
 _LEGACY_PICKLES = 5  # magic number, version, system, content, storage keys: the format before PyTorch 1.6
 
 
@@ -43,6 +44,8 @@ def read_checkpoint(path: str | Path) -> Mapping[str, Any]:
     Raises OSError for a file that cannot be opened, ValueError for one that is no checkpoint or is refused.
     """
     path = Path(path)
+    with path.open("rb"):  # a folder or a file that may not be read is told as such, not as a damaged one
+        pass
     if path.suffix == ".safetensors":
         try:
             return safetensors.torch.load_file(path)
@@ -62,6 +65,11 @@ def read_checkpoint(path: str | Path) -> Mapping[str, Any]:
     if not isinstance(content, Mapping):
         raise ValueError(f"{path} holds a {type(content).__name__}, not a dictionary of tensors: save its state_dict.")
     return content
+
+
+def own_name(name: object) -> str:
+    """A tensor's name without what wrapping modules put in front; a key that is no text becomes one."""
+    return _WRAPPERS.sub("", str(name))
 
 
 def _refusal(path: Path, name: str) -> ValueError:

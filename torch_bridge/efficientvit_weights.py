@@ -21,9 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from torch_bridge.checkpoint_files import read_checkpoint
+from torch_bridge.checkpoint_files import own_name, read_checkpoint
 
-_WRAPPERS = re.compile(r"^(module\.|_orig_mod\.)+")  # of data-parallel and compiled modules
 _NAMED = 3  # tensors that a message names of each kind
 
 
@@ -50,8 +49,8 @@ def load_efficientvit(source: str | Path | Mapping[str, Any], encoder_or_trunk: 
         "of the wrong shape": sorted(
             f"{name} {there}, not {here}" for name, (there, here) in shapes.items() if there != here
         ),
-        "no floating-point numbers": sorted(
-            name for name in known if own[name].is_floating_point() and not tensors[name].is_floating_point()
+        "no finite floating-point numbers": sorted(
+            name for name in known if own[name].is_floating_point() and not _finite(tensors[name])
         ),
     }
     if any(faults.values()):
@@ -66,7 +65,7 @@ def _renamed(source: str | Path | Mapping[str, Any], *, large: bool) -> dict[str
     """The tensors under the trunk's names; those of no known name keep their own."""
     content = source if isinstance(source, Mapping) else read_checkpoint(source)
     nested = content.get("state_dict")
-    tensors = {_WRAPPERS.sub("", name): value for name, value in (nested or content).items()}
+    tensors = {own_name(name): value for name, value in (nested if isinstance(nested, Mapping) else content).items()}
     strangers = sorted(name for name, value in tensors.items() if not isinstance(value, Tensor))
     if strangers:
         raise ValueError(f"{_listed(strangers)} no tensor: give a state_dict of EfficientViT, or one in 'state_dict'.")
@@ -82,6 +81,11 @@ def _trunk_name(name: str, large: bool) -> str:
     if stage >= 0:
         return f"stages_{stage}.blocks.{block}.{rest}"
     return f"stem_res{block - 1}.{rest}" if block else f"stem_in_conv.{rest}"
+
+
+def _finite(tensor: Tensor) -> bool:
+    dense = tensor.layout is torch.strided and not tensor.is_meta
+    return dense and tensor.is_floating_point() and bool(torch.isfinite(tensor).all())
 
 
 def _beyond(name: str, own: Mapping[str, Tensor]) -> bool:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_bridge.channels import infer_multiplier
-from torch_bridge.checkpoint_files import read_checkpoint
+from torch_bridge.checkpoint_files import own_name, read_checkpoint
 from torch_bridge.discriminator import Discriminator, DiscriminatorConfig
 from torch_bridge.mobile_stylegan import Student, StudentConfig
 from torch_bridge.stylegan2 import Generator, GeneratorConfig
@@ -24,7 +24,6 @@ M = TypeVar("M", bound=nn.Module)
 Source = str | Path | Mapping[str, Any]
 
 _CONSTANTS = re.compile(r"(^|\.)(kernel|g[01]_(col|row)|device_info)$|^noises\.")
-_WRAPPERS = re.compile(r"^(module\.|_orig_mod\.)+")  # of data-parallel and compiled modules
 
 
 def load_stylegan2(source: Source) -> Generator:
@@ -81,17 +80,18 @@ def _tensors(source: Source, parts: tuple[str, ...]) -> dict[str, Tensor]:
             raise ValueError(
                 f"{name!r} is a {type(value).__name__}, not a tensor: pass a state_dict or one in {wanted}."
             )
-    return {_WRAPPERS.sub("", name): value for name, value in chosen.items()}
+    return {own_name(name): value for name, value in chosen.items()}
 
 
 def _count(tensors: Mapping[str, Tensor], prefix: str, *, first: int = 0) -> int:
-    """How many numbered modules `prefix`.N there are, from `first` to the largest number found."""
-    numbers = [int(m[1]) for name in tensors if (m := re.match(rf"{prefix}\.(\d+)\.", name))]
-    if max(numbers, default=first - 1) < first:
+    """How many numbered modules `prefix`.N there are, from `first` to the largest number found, none left out."""
+    numbers = {int(m[1]) for name in tensors if (m := re.match(rf"{prefix}\.(\d+)\.", name))}
+    stop = max(numbers, default=first) + 1
+    if (gap := next((number for number in range(first, stop) if number not in numbers), None)) is not None:
         raise ValueError(
-            f"Missing tensors: nothing is named {prefix}.{first}.*, so the file is of another architecture."
+            f"Missing tensors: nothing is named {prefix}.{gap}.*, so the file is incomplete or of another architecture."
         )
-    return max(numbers) + 1 - first
+    return stop - first
 
 
 def _vote(tensors: Mapping[str, Tensor], axes: Mapping[str, int]) -> int:
@@ -120,6 +120,8 @@ def _fill(model: M, tensors: Mapping[str, Tensor]) -> M:
         if tensors[name].shape != target.shape:
             shapes = f"{tuple(tensors[name].shape)} in the file, {tuple(target.shape)} in the network"
             raise ValueError(f"Tensor {name} has the wrong shape: {shapes}.")
+        if tensors[name].layout is not torch.strided or tensors[name].is_meta:
+            raise ValueError(f"Tensor {name} is sparse, or has no values: save it as a dense one.")
         if not tensors[name].is_floating_point():
             raise ValueError(f"Tensor {name} is {tensors[name].dtype}, not floating point: the file is damaged.")
         if not torch.isfinite(tensors[name]).all():

@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
+from torch_bridge.checkpoint_files import own_name
 from torch_bridge.stylegan2 import Generator
 from torch_bridge.upstream import load_stylegan2
 
@@ -29,8 +30,9 @@ def lightning_parts(content: Mapping[str, Any]) -> dict[str, dict[str, Tensor]]:
     state = content.get("state_dict")
     if not isinstance(state, Mapping):
         return {}
+    named = {own_name(name): value for name, value in state.items()}
     parts = {
-        role: {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+        role: {name.removeprefix(prefix): value for name, value in named.items() if name.startswith(prefix)}
         for role, prefix in _PARTS.items()
     }
     return {role: tensors for role, tensors in parts.items() if tensors}
@@ -41,7 +43,8 @@ def teacher_part(content: Mapping[str, Any]) -> tuple[str, Mapping[str, Tensor]]
     state = content.get("ckpt")
     if not isinstance(state, Mapping):
         return None
-    return "synthesis" if any(name.startswith("conv1.") for name in state) else "mapping", state
+    named = {own_name(name): value for name, value in state.items()}
+    return "synthesis" if any(name.startswith("conv1.") for name in named) else "mapping", named
 
 
 def load_mobile_teacher(mapping: Mapping[str, Tensor], synthesis: Mapping[str, Tensor]) -> Generator:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from torch_bridge.bundle import MANIFEST
 from torch_bridge.discriminator import DiscriminatorConfig
 from torch_bridge.stylegan2 import GeneratorConfig
 from torch_bridge.upstream import load_stylegan2, load_stylegan2_discriminator
@@ -50,8 +51,13 @@ def import_weights(
         log: takes lines.
 
     Raises:
-        UserError: a file is not what it should be (the tensor is named), or the run has such a stage already.
+        UserError: a file is not what it should be (the tensor is named), or the run has such a stage already, or is a
+            world.
     """
+    if (run.path / MANIFEST).is_file():
+        raise UserError(
+            run.path, "is a world, which nothing can be trained in", "give the folder of a run, or a new one"
+        )
     weights = read_weights(kind, files)
     with run.lock():
         run.reload()
