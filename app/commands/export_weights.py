@@ -2,8 +2,8 @@
 
 rosinality is one file for StyleGAN2: the averaged generator (g_ema), the discriminator (d) and the mean of w
 (latent_avg). safetensors is one file a network, its config in the metadata: the dynamics in the names of
-x-transformers, the quantiser in those of vector-quantize-pytorch, the others in their own. WORLD gives the networks that
-a world holds.
+x-transformers, the quantiser in those of vector-quantize-pytorch, the others in their own. WORLD gives the networks
+that a world holds.
 
 examples:
   genie export-weights runs/mine --to rosinality -o mine.pt
