@@ -186,6 +186,8 @@ def _tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
 
 def _whole(place: Path, write: Callable[[Path], None]) -> None:
     """Write a file beside its place and rename it into it."""
+    if place.is_dir():
+        raise UserError(place, "is a folder, and the weights are one file", "give the name of a file")
     place.parent.mkdir(parents=True, exist_ok=True)
     beside = place.with_name(place.name + ".tmp")
     write(beside)

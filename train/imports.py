@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from torch_bridge.bundle import MANIFEST
 from torch_bridge.discriminator import DiscriminatorConfig
 from torch_bridge.stylegan2 import GeneratorConfig
 from torch_bridge.upstream import load_stylegan2, load_stylegan2_discriminator
@@ -54,10 +53,6 @@ def import_weights(
         UserError: a file is not what it should be (the tensor is named), or the run has such a stage already, or is a
             world.
     """
-    if (run.path / MANIFEST).is_file():
-        raise UserError(
-            run.path, "is a world, which nothing can be trained in", "give the folder of a run, or a new one"
-        )
     weights = read_weights(kind, files)
     with run.lock():
         run.reload()
@@ -69,6 +64,8 @@ def import_weights(
         imports = read_imports(run.settings, run.path / "run.json")
         if imports.pop("student", None) is not None:  # it was imported for another teacher and goes with that
             run.stages.pop("student", None)
+            if "student" not in stages:
+                log("note: the student that was imported before went with its teacher: it is trained anew")
         imports |= {name: _record(name, weights) for name in stages}
         try:
             config = with_imports(configured(run, preset), imports)

@@ -27,6 +27,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from torch_bridge.bundle import MANIFEST
 from train.errors import UserError
 
 SCHEMA = 1
@@ -138,8 +139,13 @@ class Run:
         """Own the run while the context lasts.
 
         Raises:
-            UserError: another living process owns it. The lock of a killed process is free.
+            UserError: another living process owns it, or the folder is a world, in which nothing is trained. The lock
+                of a killed process is free.
         """
+        if (self.path / MANIFEST).is_file():
+            raise UserError(
+                self.path, "is a world, which nothing can be trained in", "give the folder of a run, or a new one"
+            )
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / "lock").open("a+", encoding="utf-8") as file:
             try:

@@ -33,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compare, print, and say by the exit code whether all is equal."""
-    from app.worlds import load_world
+    from app.worlds import load_world, user_error
 
     if args.seed < 0:
         raise UserError(f"--seed {args.seed}", "is below 0", "give a whole number from 0 on")
@@ -53,7 +53,10 @@ def run(args: argparse.Namespace) -> int:
     def tell(what: str) -> None:
         print(f"checking: {what}", file=sys.stderr)
 
-    report = crosscheck(world, seed=args.seed, tell=tell)
+    try:
+        report = crosscheck(world, seed=args.seed, tell=tell)
+    except ValueError as error:  # a world that the twins cannot be built for
+        raise user_error(str(args.world), error) from error
     if args.json:
         print(json.dumps(report.to_json(), indent=1, allow_nan=False))
     else:

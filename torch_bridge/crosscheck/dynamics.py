@@ -29,8 +29,6 @@ from torch_bridge.reference.dynamics_names import places
 from torch_bridge.reference.x_transformers import DynamicsTwin
 
 FORWARD, GRADIENT = 1e-5, 1e-4
-# Sixty-four steps, each from the one before: rounding grows with the steps.
-ROLLOUT = 1e-4
 # optax computes 1 - b2^t in float32, where up to 1e-5 of it is rounding.
 OPTIMIZER = 1e-4
 SECOND_STEP = 0.25  # the second step's gradients, in those of the first
@@ -151,13 +149,19 @@ def _training(
 ) -> Iterator[Row]:
     key, w, codes_BTm1 = jax.random.key(seed), inputs.w_BTLD, inputs.codes_BT[:, 1:]
     drawn = draw(config, model.config.context_noise, jnp.asarray(w), key)
+    weight = np.random.default_rng(seed).uniform(0.5, 1.5, w.shape[2:]).astype(np.float32)
     context, level, starts = (None if x is None else torch.from_numpy(np.array(x)) for x in drawn)
-    theirs = clip_loss(twin, config, torch.from_numpy(w), torch.from_numpy(codes_BTm1), context, level, starts)
+    given = [torch.from_numpy(x) for x in (w, codes_BTm1)]
+    theirs = clip_loss(twin, config, *given, context, level, starts, torch.from_numpy(weight))
     twin.zero_grad()
     theirs.backward()
-    ours, gradients = jax.jit(jax.value_and_grad(lambda p: model.loss(p, w, codes_BTm1, key=key, config=config)[0]))(
-        params
-    )
+
+    @jax.jit
+    @jax.value_and_grad
+    def loss(params: Params) -> Array:
+        return model.loss(params, w, codes_BTm1, key=key, weight_LD=weight, config=config)[0]
+
+    ours, gradients = loss(params)
     yield compare(f"loss through {config.unroll} own steps", ours, theirs, tolerance=FORWARD)
     expected = flatten_tree(twin.gradients())
     for name, gradient in flatten_tree(gradients).items():
@@ -210,9 +214,16 @@ def _torch_adamw(twin: DynamicsTwin, config: OptimizerConfig) -> torch.optim.Opt
 def check_rollout(
     model: DynamicsModel, params: Params, twin: DynamicsTwin, prompt: Prompt, codes_BS: np.ndarray
 ) -> Row:
-    """A rollout of the ring cache and one without any, from half a window, so that the ring fills on the way."""
+    """A rollout of the ring cache, each frame against what the twin makes, without a cache, of all frames before it.
+
+    The frames before are those of the rollout itself: two rollouts of their own part by rounding alone, as every
+    recurrence does. It starts from half a window, so that the ring fills on the way.
+    """
     known = max(1, model.config.window // 2)
     prompt = Prompt(prompt.w_BTLD[:, :known], prompt.codes_BTm1[:, : known - 1])
-    ours = jax.jit(lambda *arrays: rollout(model, *arrays))(params, *prompt, codes_BS)
-    theirs = twin.rollout(*(torch.from_numpy(np.array(x)) for x in (*prompt, codes_BS)))
-    return compare(f"cached rollout, {codes_BS.shape[1]} frames", ours, theirs, tolerance=ROLLOUT)
+    ours = np.asarray(jax.jit(lambda *arrays: rollout(model, *arrays))(params, *prompt, codes_BS))
+    history = np.concatenate([prompt.w_BTLD, ours[:, :-1]], axis=1)
+    codes = np.concatenate([prompt.codes_BTm1, codes_BS], axis=1)
+    with torch.no_grad():
+        theirs = twin(torch.from_numpy(history), torch.from_numpy(codes).long())[:, known - 1 :]
+    return compare(f"cached rollout, {codes_BS.shape[1]} frames", ours, theirs, tolerance=FORWARD)

@@ -53,7 +53,11 @@ def check_quantizer(config: VQConfig, state: VQState, *, seed: int = 0) -> Itera
 
 
 def clear_vectors(config: VQConfig, state: VQState, seed: int) -> Float[np.ndarray, "N D"]:
-    """Vectors around the codes, each clearly nearest to one of them."""
+    """`VECTORS` vectors around the codes, each clearly nearest to one of them.
+
+    Raises:
+        ValueError: codes coincide.
+    """
     rng = np.random.default_rng(seed)
     codes_KD = np.asarray(state.embed_KD, np.float64)
     size = np.sqrt(np.mean(codes_KD**2))
@@ -64,6 +68,8 @@ def clear_vectors(config: VQConfig, state: VQState, seed: int) -> Float[np.ndarr
         wide /= np.linalg.norm(wide, axis=-1, keepdims=True)
     distance_NK = np.sort(np.linalg.norm(wide[:, None] - codes_KD, axis=-1), axis=-1)
     clear = distance_NK[:, 1] - distance_NK[:, 0] > LEAST_LEAD * distance_NK.mean()
+    if clear.sum() < VECTORS:
+        raise ValueError("the codebook's codes coincide: no vector is clearly nearest to one of them.")
     return candidates[clear][:VECTORS]
 
 

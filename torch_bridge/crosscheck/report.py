@@ -100,9 +100,11 @@ def compare(module: str, ours: Value, theirs: Value, *, tolerance: float) -> Row
         tolerance: largest difference relative to the largest absolute reference value of its array. 0 asks for bits.
 
     Raises:
-        ValueError: names or shapes differ, so there is nothing to compare.
+        ValueError: names or shapes differ, or there are no numbers, so there is nothing to compare.
     """
     pairs = _pairs(module, ours, theirs)
+    if not sum(mine.size for mine, _ in pairs):
+        raise ValueError(f"{module}: there are no numbers to compare.")
     absolute = relative = 0.0
     for mine, reference in pairs:
         difference = float(np.max(np.abs(mine - reference), initial=0.0))

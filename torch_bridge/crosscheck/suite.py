@@ -11,14 +11,17 @@ import numpy as np
 from jaxtyping import Array
 
 from genie_jax.dynamics import DynamicsConfig, DynamicsModel
+from genie_jax.dynamics_loss import LossConfig
 from genie_jax.latent_action import LatentActionConfig, LatentActionModel
 from genie_jax.nn import Params
+from genie_jax.training import OptimizerConfig
 from genie_jax.trees import leaf_name
 from genie_jax.vq import VectorQuantizer, VQConfig
 from torch_bridge.crosscheck.actions import check_actions
 from torch_bridge.crosscheck.dynamics import Prompt, check_dynamics
 from torch_bridge.crosscheck.quantizer import check_quantizer
 from torch_bridge.crosscheck.report import Report, Row
+from torch_bridge.manifest import parse_config
 from torch_bridge.world import World
 
 PACKAGES = ("efficient-genie", "jax", "flax", "optax", "torch", "x-transformers", "vector-quantize-pytorch")
@@ -116,12 +119,22 @@ def _of_random_weights(seed: int, tell: Tell) -> Iterator[Row]:
 def _of_world(world: World, seed: int, tell: Tell) -> Iterator[Row]:
     tell("dynamics")
     params, prompt = _on_cpu(world.player.params), _prompt(world)
-    yield from check_dynamics(world.player.model.config, params, prompt=prompt, seed=seed)
+    loss, optimizer = _training_of(world)
+    config = world.player.model.config
+    yield from check_dynamics(config, params, prompt=prompt, loss=loss, optimizer=optimizer, seed=seed)
     tell("quantiser")
     model, book = world.actions.model, _on_cpu(world.actions.vq_state)
     yield from check_quantizer(model.config.quantizer().config, book, seed=seed)
     tell("action model")
     yield from check_actions(model, _on_cpu(world.action_params()), seed=seed, book=book)
+
+
+def _training_of(world: World) -> tuple[LossConfig | None, OptimizerConfig | None]:
+    """How the world's dynamics were trained, None where its provenance does not say."""
+    stage = world.config.provenance.config.get("dynamics")
+    if not stage:
+        return None, None
+    return parse_config(LossConfig, stage["loss"]), parse_config(OptimizerConfig, stage["optimizer"])
 
 
 def _prompt(world: World) -> Prompt | None:

@@ -12,11 +12,12 @@ from genie_jax.dynamics_loss import LossConfig
 from torch_bridge.reference.x_transformers import DynamicsTwin
 
 
-def penalty(config: LossConfig, predicted: Tensor, truth: Tensor) -> Float[Tensor, ""]:
-    """Mean squared error, or Huber's with the quadratic part equal to it."""
+def penalty(config: LossConfig, predicted: Tensor, truth: Tensor, weight_LD: Tensor) -> Float[Tensor, ""]:
+    """Weighted mean squared error, or Huber's with the quadratic part equal to it."""
+    weight = weight_LD.expand_as(truth)
     if config.kind == "mse":
-        return F.mse_loss(predicted, truth)
-    return 2 * F.huber_loss(predicted, truth, delta=config.huber_delta)
+        return (weight * F.mse_loss(predicted, truth, reduction="none")).mean()
+    return 2 * (weight * F.huber_loss(predicted, truth, delta=config.huber_delta, reduction="none")).mean()
 
 
 def clip_loss(
@@ -27,10 +28,11 @@ def clip_loss(
     context_BTLD: Float[Tensor, "B Tm1 L D"],
     level_BT: Float[Tensor, "B Tm1"] | None,
     starts_S: Int[Tensor, " S"],
+    weight_LD: Float[Tensor, "L D"],
 ) -> Float[Tensor, ""]:
-    """As `genie_jax.dynamics_loss.clip_loss` with the given draws and even weights."""
+    """As `genie_jax.dynamics_loss.clip_loss` with the given draws."""
     predicted = twin(context_BTLD, codes_BTm1, level_BT)
-    loss = penalty(config, predicted, w_BTLD[:, 1:])
+    loss = penalty(config, predicted, w_BTLD[:, 1:], weight_LD)
     if not config.unroll:
         return loss
     made, truth = [], []
@@ -44,4 +46,4 @@ def clip_loss(
             following = twin(history, codes_BTm1[:, : step + 1], level)[:, -1:]
             made.append(following)
             truth.append(w_BTLD[:, step + 1 : step + 2])
-    return loss + config.unroll_weight * penalty(config, torch.cat(made, 1), torch.cat(truth, 1))
+    return loss + config.unroll_weight * penalty(config, torch.cat(made, 1), torch.cat(truth, 1), weight_LD)

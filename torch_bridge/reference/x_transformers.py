@@ -4,7 +4,7 @@ The package does all arithmetic of the transformer; the twin adds what the dynam
 noise levels enter by the wrapper's `sum_embeds`, the window by its `attn_mask`. Weights go both ways bit for bit: a
 linear layer's kernel is transposed, stacked layers are split, nothing is computed.
 
-Nothing is cached and every frame is computed from the whole history, so that the ring cache has something to equal.
+Nothing is cached: every frame is computed from all before it, so that the ring cache has something to equal.
 """
 
 from collections.abc import Mapping
@@ -105,17 +105,6 @@ class DynamicsTwin(nn.Module):
         if not self.config.residual:
             return predicted
         return predicted + (w_BTLD if level_BT is None else w_BTLD / (1 + level_BT[..., None, None].square()))
-
-    @torch.no_grad()
-    def rollout(
-        self, prompt_w_BTLD: Float[Tensor, "B T L D"], prompt_codes_BTm1: Tensor, codes_BS: Tensor
-    ) -> Float[Tensor, "B S L D"]:
-        """As `genie_jax.rollout.rollout`, by the whole history anew for every frame."""
-        w, codes = prompt_w_BTLD, prompt_codes_BTm1
-        for code_B in codes_BS.unbind(1):
-            codes = torch.cat([codes, code_B[:, None]], 1)
-            w = torch.cat([w, self(w, codes)[:, -1:]], 1)
-        return w[:, prompt_w_BTLD.shape[1] :]
 
     @torch.no_grad()
     def load_params(self, params: Params) -> None:
