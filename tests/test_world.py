@@ -13,6 +13,7 @@ from worlds import CODES, DIM, SIZE, WINDOW, make_world, moving_squares, world_p
 import torch_bridge.world
 from genie_jax.flops import count_flops
 from torch_bridge.world import World
+from train.world import WorldConfig
 
 CODE_LIST = [0, 3, 3, 1, 7, 2]
 
@@ -153,6 +154,55 @@ def test_snapshots_branch(world: World) -> None:
         np.testing.assert_array_equal(player.rollout(CODE_LIST), first)
     player.restore(fork)
     assert apart(player.rollout([(code + 1) % CODES for code in CODE_LIST]), first) > 1
+
+
+def test_play_goes_on_from_the_encoded_frame(world: World) -> None:
+    """Every n steps the generated w is replaced by that of its own frame, in a session as in a batch."""
+    prompt, codes = world.prompts["00"], [1, 2, 3, 4, 5, 6, 7]
+    rollouts = {}
+    for every in (0, 1, 3):
+        world.reset(prompt, reencode_every=every)
+        rollouts[every] = world.rollout(codes)
+        batch = world.rollout_batch(prompt[None], None, [codes], reencode_every=every)
+        np.testing.assert_array_equal(batch[0], rollouts[every])
+    np.testing.assert_array_equal(rollouts[3][:3], rollouts[0][:3])
+    np.testing.assert_array_equal(rollouts[1][:1], rollouts[0][:1])
+    assert apart(rollouts[3][3:], rollouts[0][3:]) > 0
+    assert apart(rollouts[1][1:], rollouts[3][1:]) > 0
+    # The same by hand: the frame of step 3 is encoded, and the next step starts from it.
+    knobs = world.knobs()
+    state = world.start(prompt[None], None, knobs)
+    for code in codes[:3]:
+        state, frame = world.advance(state, code, knobs)
+    state = state._replace(w_BLD=world.player.normalise(world.encode(frame[None])))
+    np.testing.assert_array_equal(world.advance(state, codes[3], knobs)[1], rollouts[3][3])
+
+
+def test_a_snapshot_remembers_when_the_next_encoding_is_due(world: World) -> None:
+    player = world.session()
+    player.reset(world.prompts["00"], reencode_every=3)
+    player.rollout([1, 2])
+    fork = player.snapshot()
+    first = player.rollout(CODE_LIST)
+    player.restore(fork)
+    np.testing.assert_array_equal(player.rollout(CODE_LIST), first)
+
+
+def test_settings_of_play_for_all_players(world: World) -> None:
+    manifest, tensors, prompts = world_parts(reencode_every=2)
+    other = World(manifest, tensors, prompts, device="cpu")
+    assert other.reencode_every() == 2
+    other.play_with(reencode_every=0, clamp=3.0)
+    assert (other.reencode_every(), float(other.knobs().clamp)) == (0, 3.0)
+    other.reset(prompts["00"])
+    world.reset(prompts["00"], clamp=3.0)
+    np.testing.assert_array_equal(other.rollout(CODE_LIST), world.rollout(CODE_LIST))
+    with pytest.raises(ValueError, match="reencode_every must be 0"):
+        other.play_with(reencode_every=-1)
+    with pytest.raises(ValueError, match="clamp must be positive"):
+        other.play_with(clamp=0)
+    with pytest.raises(ValueError, match="reencode_every -2"):
+        WorldConfig(reencode_every=-2)
 
 
 def test_clamp_and_noise_level(world: World, latent_world: World) -> None:

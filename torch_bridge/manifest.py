@@ -54,6 +54,7 @@ class WorldManifest:
             `LatentActionConfig`, `DynamicsConfig`).
         noise_level: context-noise level at which play runs the dynamics, None for a model without such an input.
         clamp: standard deviations beyond which a generated w is clamped, row by row; None for no clamp.
+        reencode_every: steps after which play replaces the generated w by that of the decoded frame; None for never.
         provenance, metrics: for people and reports; play reads neither.
         sha256: digest of each tensor file, filled by `write_world`.
     """
@@ -71,6 +72,7 @@ class WorldManifest:
     dynamics: dict[str, Any]
     noise_level: float | None = None
     clamp: float | None = None
+    reencode_every: int | None = None
     provenance: Provenance = Provenance()
     metrics: dict[str, Any] = dataclasses.field(default_factory=dict)
     sha256: dict[str, str] = dataclasses.field(default_factory=dict)

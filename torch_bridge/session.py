@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -14,13 +14,21 @@ if TYPE_CHECKING:
     from torch_bridge.world import World
 
 
+class Snapshot(NamedTuple):
+    """Where a player was: the state, and how many steps after the reset."""
+
+    state: LatentState
+    steps: int
+
+
 class Session:
     """One player's state in a world; sessions share the world's weights and compiled functions, and nothing else."""
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._knobs = world.knobs()
+        self._knobs, self._reencode_every = world.knobs(), world.reencode_every()
         self._state: LatentState | None = None
+        self._steps = 0
 
     def reset(
         self,
@@ -29,6 +37,7 @@ class Session:
         *,
         noise_level: float | None = None,
         clamp: float | None = None,
+        reencode_every: int | None = None,
     ) -> None:
         """Start from a clip, or from a single frame.
 
@@ -36,19 +45,23 @@ class Session:
             frames: T >= 1 uint8 RGB frames of any size, of which the last `window` count.
             codes_Tm1: the codes between them; None to infer them.
             noise_level, clamp: see `World.knobs`; what is left out is as the manifest says.
+            reencode_every: see `World.reencode_every`; likewise.
 
         Raises:
             ValueError: wrong shapes or types, codes out of range.
         """
         if np.ndim(frames) != 4:
             raise ValueError(f"Frames must be uint8 RGB of shape (T, height, width, 3), not {np.shape(frames)}.")
-        self.set_knobs(noise_level=noise_level, clamp=clamp)
+        self.set_knobs(noise_level=noise_level, clamp=clamp, reencode_every=reencode_every)
         codes = None if codes_Tm1 is None else np.asarray(codes_Tm1)[None]
-        self._state = self._world.start(np.asarray(frames)[None], codes, self._knobs)
+        self._state, self._steps = self._world.start(np.asarray(frames)[None], codes, self._knobs), 0
 
-    def set_knobs(self, *, noise_level: float | None = None, clamp: float | None = None) -> None:
-        """Change the settings of the steps to come: see `World.knobs`."""
+    def set_knobs(
+        self, *, noise_level: float | None = None, clamp: float | None = None, reencode_every: int | None = None
+    ) -> None:
+        """Change the settings of the steps to come: see `World.knobs` and `World.reencode_every`."""
         self._knobs = self._world.knobs(noise_level=noise_level, clamp=clamp)
+        self._reencode_every = self._world.reencode_every(reencode_every)
 
     def step(self, code: int) -> UInt8[np.ndarray, "H W C"]:
         """Take a code, get the next frame.
@@ -58,7 +71,9 @@ class Session:
         """
         state = self._started()
         number = check_code(code, len(self._world.codes))
-        self._state, frame_HWC = self._world.advance(state, number, self._knobs)
+        self._steps += 1
+        due = self._reencode_every > 0 and self._steps % self._reencode_every == 0
+        self._state, frame_HWC = self._world.advance(state, number, self._knobs, reencode=due)
         return frame_HWC
 
     def rollout(self, codes: Codes) -> Frames:
@@ -72,13 +87,13 @@ class Session:
         size = self._world.size
         return np.stack([self.step(code) for code in numbers]) if numbers else np.zeros((0, size, size, 3), np.uint8)
 
-    def snapshot(self) -> LatentState:
+    def snapshot(self) -> Snapshot:
         """Where the player is now, to come back to with `restore` as often as wanted."""
-        return LatentPlayer.copy(self._started())
+        return Snapshot(LatentPlayer.copy(self._started()), self._steps)
 
-    def restore(self, snapshot: LatentState) -> None:
+    def restore(self, snapshot: Snapshot) -> None:
         """Go back to a snapshot of this session or of another one in the same world."""
-        self._state = LatentPlayer.copy(snapshot)
+        self._state, self._steps = LatentPlayer.copy(snapshot.state), snapshot.steps
 
     def _started(self) -> LatentState:
         if self._state is None:

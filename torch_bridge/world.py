@@ -7,7 +7,9 @@ nothing but the dynamics' memory, so a step costs the same at frame 10 and at fr
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import operator
 import os
 from collections.abc import Iterator
 
@@ -137,6 +139,19 @@ class World:
         mean_LD, std_LD = np.asarray(self.player.w_mean_LD), np.asarray(self.player.w_std_LD)
         return self.actions.infer((self.encode(frames) - mean_LD) / std_LD)
 
+    def play_with(
+        self, *, noise_level: float | None = None, clamp: float | None = None, reencode_every: int | None = None
+    ) -> None:
+        """Settings for all players of this object from their next `reset` on; what is left out stays as it was.
+
+        Raises:
+            ValueError: see `knobs` and `reencode_every`.
+        """
+        self.knobs(noise_level=noise_level, clamp=clamp)
+        given = {"noise_level": noise_level, "clamp": clamp, "reencode_every": reencode_every}
+        self.reencode_every(reencode_every)
+        self.config = dataclasses.replace(self.config, **{n: value for n, value in given.items() if value is not None})
+
     def knobs(self, *, noise_level: float | None = None, clamp: float | None = None) -> Knobs:
         """Settings of a step; what is left out is as the manifest says.
 
@@ -157,6 +172,23 @@ class World:
         if not limit > 0:
             raise ValueError(f"clamp must be positive, a number of standard deviations, not {limit}.")
         return jax.device_put(Knobs(np.float32(level), np.float32(limit)), self.jax_device)
+
+    def reencode_every(self, steps: int | None = None) -> int:
+        """Steps after which the generated w is replaced by that of its decoded frame, 0 for never.
+
+        What the encoder makes of a frame is a w of real frames, so the rollout is drawn back to where the decoder
+        draws well. Costs a pass of the encoder.
+
+        Args:
+            steps: None for what the manifest says.
+
+        Raises:
+            ValueError: negative.
+        """
+        steps = (self.config.reencode_every or 0) if steps is None else operator.index(steps)
+        if steps < 0:
+            raise ValueError(f"reencode_every must be 0, for never, or a number of steps, not {steps}.")
+        return steps
 
     def start(self, frames_BTHWC: np.ndarray, codes_BTm1: Codes | None, knobs: Knobs) -> LatentState:
         """The state of B rollouts after their prompts, of which the last `window` frames count.
@@ -180,33 +212,68 @@ class World:
         w_TBLD = [to_jax(w_BLD, device=self.jax_device) for w_BLD in w_BTLD.unbind(1)]
         return self.player.start(w_TBLD, [jax.device_put(codes_B, self.jax_device) for codes_B in codes.T], knobs)
 
-    def advance(self, state: LatentState, code: int, knobs: Knobs) -> tuple[LatentState, UInt8[np.ndarray, "H W C"]]:
-        """One step of one rollout: the state after it (the given one is used up) and the frame."""
+    def advance(
+        self, state: LatentState, code: int, knobs: Knobs, *, reencode: bool = False
+    ) -> tuple[LatentState, UInt8[np.ndarray, "H W C"]]:
+        """One step of one rollout: the state after it (the given one is used up) and the frame.
+
+        With `reencode` the state goes on from the w of that frame: see `reencode_every`.
+        """
         state, w_BLD = self.player.step(state, self._code_arrays[code], knobs)
-        return state, self.codec.decode(to_torch(w_BLD))[0].cpu().numpy()
+        frame_BHWC = self.codec.decode(to_torch(w_BLD))
+        if reencode:
+            state = self._reencoded(state, frame_BHWC)
+        return state, frame_BHWC[0].cpu().numpy()
+
+    def _reencoded(self, state: LatentState, frames_BHWC: torch.Tensor) -> LatentState:
+        w_BLD = to_jax(self.codec.encode(frames_BHWC), device=self.jax_device)
+        return state._replace(w_BLD=self.player.normalise(w_BLD))
 
     def rollout_batch(
-        self, frames_BTHWC: np.ndarray, codes_BTm1: Codes | None, codes_BS: Codes, **knobs: float
+        self,
+        frames_BTHWC: np.ndarray,
+        codes_BTm1: Codes | None,
+        codes_BS: Codes,
+        *,
+        reencode_every: int | None = None,
+        **knobs: float,
     ) -> UInt8[np.ndarray, "B S H W C"]:
         """Rollouts of S codes from B prompts, `BATCH` at a time: equal to `reset` and `rollout` for each of them."""
         codes_BS = self._codes_of(codes_BS, len(frames_BTHWC), None)
         result = np.empty((*codes_BS.shape, self.size, self.size, 3), np.uint8)
-        for rows, number, w_BLD in self._batches(frames_BTHWC, codes_BTm1, codes_BS, self.knobs(**knobs)):
+        steps = self._batches(
+            frames_BTHWC, codes_BTm1, codes_BS, self.knobs(**knobs), self.reencode_every(reencode_every)
+        )
+        for rows, number, w_BLD in steps:
             result[rows, number] = self.codec.decode(to_torch(w_BLD)[: len(result[rows])]).cpu().numpy()
         return result
 
     def rollout_latents(
-        self, frames_BTHWC: np.ndarray, codes_BTm1: Codes | None, codes_BS: Codes, **knobs: float
+        self,
+        frames_BTHWC: np.ndarray,
+        codes_BTm1: Codes | None,
+        codes_BS: Codes,
+        *,
+        reencode_every: int | None = None,
+        **knobs: float,
     ) -> Float[np.ndarray, "B S L D"]:
         """w of `rollout_batch`, without decoding."""
         codes_BS = self._codes_of(codes_BS, len(frames_BTHWC), None)
         result = np.empty((*codes_BS.shape, self.config.rows, self.config.style_dim), np.float32)
-        for rows, number, w_BLD in self._batches(frames_BTHWC, codes_BTm1, codes_BS, self.knobs(**knobs)):
+        steps = self._batches(
+            frames_BTHWC, codes_BTm1, codes_BS, self.knobs(**knobs), self.reencode_every(reencode_every)
+        )
+        for rows, number, w_BLD in steps:
             result[rows, number] = np.asarray(w_BLD)[: len(result[rows])]
         return result
 
     def _batches(
-        self, frames_BTHWC: np.ndarray, codes_BTm1: Codes | None, codes_BS: np.ndarray, knobs: Knobs
+        self,
+        frames_BTHWC: np.ndarray,
+        codes_BTm1: Codes | None,
+        codes_BS: np.ndarray,
+        knobs: Knobs,
+        reencode_every: int,
     ) -> Iterator[tuple[slice, int, jax.Array]]:
         """(rows of the result, number of the step, their w) in turn.
 
@@ -221,6 +288,8 @@ class World:
             state = self.start(np.asarray(frames_BTHWC)[index], known, knobs)
             for number, codes_B in enumerate(codes_BS[index].T):
                 state, w_BLD = self.player.step(state, jax.device_put(codes_B, self.jax_device), knobs)
+                if reencode_every and (number + 1) % reencode_every == 0:
+                    state = self._reencoded(state, self.codec.decode(to_torch(w_BLD)))
                 yield slice(first, first + group), number, w_BLD
 
     def _codes_of(self, codes: Codes, batch: int, length: int | None) -> np.ndarray:

@@ -39,6 +39,7 @@ def pack_world(parts: Parts, path: Path) -> None:
         dynamics=asdict(config.dynamics.model),
         noise_level=config.world.noise_level,
         clamp=config.world.clamp,
+        reencode_every=config.world.reencode_every,
         provenance=Provenance(
             run=parts.run.path.name,
             config=to_json(without_folders(config)),

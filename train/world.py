@@ -9,10 +9,16 @@ class WorldConfig:
 
     Attributes:
         clamp: standard deviations of the corpus beyond which play cuts off a generated w; none for never.
+        reencode_every: steps after which play encodes its own frame and goes on from that w; none for never.
         noise_level: context-noise level at which play runs the dynamics.
         prompts: clips of the corpus that the world brings to start from.
     """
 
     clamp: float | None = 5.0
+    reencode_every: int | None = None
     noise_level: float | None = None
     prompts: int = 8
+
+    def __post_init__(self) -> None:
+        if self.reencode_every is not None and self.reencode_every < 1:
+            raise ValueError(f"reencode_every {self.reencode_every} is no number of steps: give 1 or more, or none")

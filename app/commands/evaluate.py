@@ -35,6 +35,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="DIR", type=Path, help="folder for the results (default: beside the world)")
     parser.add_argument("--clips", metavar="N", type=int, help="clips to roll out (default: 256, 64 with --quick)")
     parser.add_argument("--seed", type=int, default=0, help="of every random choice (default: 0)")
+    parser.add_argument("--noise-level", type=float, metavar="X", help="context noise told to the dynamics")
+    parser.add_argument("--clamp", type=float, metavar="X", help="cut off generated w beyond X standard deviations")
+    parser.add_argument(
+        "--reencode", type=int, metavar="N", help="go on from the encoded frame every N steps; 0: never"
+    )
     parser.add_argument("--all-shots", action="store_true", help="use also shots that the world was trained on")
     add_device_option(parser)
     size = parser.add_mutually_exclusive_group()
@@ -70,6 +75,10 @@ def run(args: argparse.Namespace) -> int:
     chosen = choose_shots(store, training, holdout or 0.0, all_shots=args.all_shots)
     print(f"held out? {chosen.said}")
     world = load_world(str(folder), args.device)
+    try:
+        world.play_with(noise_level=args.noise_level, clamp=args.clamp, reencode_every=args.reencode)
+    except ValueError as error:
+        raise user_error("--noise-level, --clamp, --reencode", error) from error
     evaluate(
         world,
         store,

@@ -41,6 +41,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--crop", default="center", metavar="center|fit|x,y,w,h", help="how the prompt is framed")
     parser.add_argument("--noise-level", type=float, metavar="X", help="context noise told to the dynamics")
     parser.add_argument("--clamp", type=float, metavar="X", help="cut off generated w beyond X standard deviations")
+    parser.add_argument(
+        "--reencode", type=int, metavar="N", help="go on from the encoded frame every N steps; 0: never"
+    )
     parser.add_argument("--plain", action="store_true", help="the frames alone, without the panel of codes")
     add_device_option(parser)
 
@@ -61,9 +64,9 @@ def run(args: argparse.Namespace) -> int:
         args.prompt, world.prompts, size=world.size, fps=world.fps, window=world.config.window, crop=args.crop
     )
     try:
-        world.reset(prompt, noise_level=args.noise_level, clamp=args.clamp)
+        world.reset(prompt, noise_level=args.noise_level, clamp=args.clamp, reencode_every=args.reencode)
     except ValueError as error:
-        raise user_error("--noise-level, --clamp", error) from error
+        raise user_error("--noise-level, --clamp, --reencode", error) from error
     rate = _film(world, prompt, codes, args.out, plain=args.plain)
     films = ", ".join(args.out)
     print(f"{len(codes)} frames of {world.size}x{world.size} from prompt {name}, {rate:.1f} frames/s: {films}")
