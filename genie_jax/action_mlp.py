@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from genie_jax.action_masking import drop_entries
 from genie_jax.clips import Clip
 from genie_jax.nn import Params, graph_of, split
 
@@ -78,9 +79,16 @@ class MLPForm:
         pair = jnp.concatenate([before_N, after_N - before_N], -1)
         return nnx.merge(graph_of(self._encoder), params["encoder"])(pair)
 
-    def decode(self, params: Params, before_N: Array, code_ND: Float[Array, "N D"]) -> Float[Array, "N LD"]:
-        """w of frame t+1 from w of frame t and a code."""
-        change = nnx.merge(graph_of(self._decoder), params["decoder"])(jnp.concatenate([before_N, code_ND], -1))
+    def masked(self, before_N: Array, share: float, *, key: Array) -> Array:
+        """w with a share of its entries dropped."""
+        return drop_entries(before_N, share, key=key)
+
+    def decode(
+        self, params: Params, before_N: Array, code_ND: Float[Array, "N D"], seen_N: Array | None = None
+    ) -> Float[Array, "N LD"]:
+        """w of frame t+1 from w of frame t and a code; `seen_N` is what the perceptron sees of w of frame t."""
+        pair = jnp.concatenate([before_N if seen_N is None else seen_N, code_ND], -1)
+        change = nnx.merge(graph_of(self._decoder), params["decoder"])(pair)
         return before_N + change
 
     def errors(self, predicted_N: Array, before_N: Array, after_N: Array) -> Array:

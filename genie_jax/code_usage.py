@@ -11,29 +11,31 @@ def perplexity(counts_K: Float[Array, "K"]) -> Float[Array, ""]:
     return jnp.exp(-jnp.sum(share_K * jnp.log(jnp.maximum(share_K, 1e-10))))
 
 
-def usage_alarms(counts_K: Float[Array, "K"], *, least_share: float = 0.01) -> list[str]:
+def usage_alarms(counts_K: Float[Array, "K"]) -> list[str]:
     """Alarms for a collapsed codebook and for codes that are hardly used, in plain words, each with what to do.
 
     Args:
-        counts_K: how often each code was inferred, over at least a few hundred pairs of frames.
-        least_share: a code below this share of all pairs counts as unused.
+        counts_K: how often each code was inferred, over at least a few hundred pairs of frames. A code below 1% of the
+            pairs counts as unused; of more than ten codes, one below a tenth of an even share.
     """
+    codes = len(counts_K)
+    least_share, least_perplexity = min(0.01, 0.1 / codes), min(1.5, 1 + 0.1 * (codes - 1))
     total = float(counts_K.sum())
     if total == 0:
         return ["no code was inferred yet: train the action model before asking for its health"]
     effective = float(perplexity(counts_K))
-    if effective < 1.5:
+    if effective < least_perplexity:
         return [
             f"the actions collapsed: nearly every pair of frames gets the same code (perplexity {effective:.2f} of "
-            f"{len(counts_K)}). Raise motion_weight, lower commitment, or train on a video in which more moves"
+            f"{codes}). Raise motion_weight, lower commitment, or train on a video in which more moves"
         ]
     unused = [str(k) for k, n in enumerate(counts_K) if float(n) < least_share * total]
     if not unused:
         return []
     names = f"code {unused[0]} is" if len(unused) == 1 else f"codes {', '.join(unused)} are"
     return [
-        f"{names} hardly ever used (below {least_share:.0%} of the pairs): raise dead_code_share, train longer, or set "
-        f"the number of codes to {len(counts_K) - len(unused)}"
+        f"{names} hardly ever used (below {least_share:.2%} of the pairs): raise dead_code_share, train longer, or set "
+        f"the number of codes to {codes - len(unused)}"
     ]
 
 

@@ -2,100 +2,24 @@
 
 Features: rotary places, RMSNorm, gated feed-forward, grouped KV heads, sliding window with an exact ring cache, the
 action added to its frame or as a token of its own, residual prediction, context noise with an embedded level
-(arXiv:2408.14837, section 3.2), loss through self-generated steps. Everything is on *normalised* w.
+(arXiv:2408.14837, section 3.2), loss through self-generated steps, a head that predicts one next w or draws among
+several (`flow_head`). Everything is on *normalised* w.
 
 `codes[t]` leads from frame t to frame t+1: the model reads (w_t, codes_t) and predicts w_{t+1}.
 """
-
-from dataclasses import dataclass
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from genie_jax.dynamics_config import DynamicsConfig
 from genie_jax.dynamics_loss import LossConfig, clip_loss
-from genie_jax.nn import Activation, Params, RMSNorm, graph_of, linear, split
+from genie_jax.flow_head import FlowHead
+from genie_jax.flow_loss import flow_clip_loss
+from genie_jax.nn import Params, RMSNorm, graph_of, linear, split
 from genie_jax.ring_cache import Cache, empty_cache
-from genie_jax.transformer import StackConfig, TransformerStack
-
-
-@dataclass(frozen=True)
-class DynamicsConfig:
-    """Sizes and options of the dynamics.
-
-    Attributes:
-        width, layers, heads, head_dim: of the transformer; heads * head_dim need not equal width.
-        kv_heads: key/value heads, a divisor of `heads`; None for as many as `heads`.
-        ff_mult, ff_glu, ff_activation: hidden width width * ff_mult; gated linear unit; "gelu" (exact) or "silu".
-        rotary_dims: rotated channels a head, even; None for half of them.
-        qk_rmsnorm: RMSNorm of queries and keys.
-        window: frames that a token sees.
-        codes: latent actions.
-        rows, style_dim: L and D of w.
-        action: "add" to the frame's token, or "token" of its own after it.
-        context_noise: largest noise level of the training context in standard deviations of w; 0: off, no embedding.
-        noise_buckets: embedded levels.
-        residual: predict the change of w rather than w itself.
-        compute_dtype: of matrix products and cache; parameters, norms, softmax and the prediction are float32.
-    """
-
-    width: int = 512
-    layers: int = 8
-    heads: int = 8
-    head_dim: int = 64
-    kv_heads: int | None = None
-    ff_mult: float = 8 / 3
-    ff_glu: bool = True
-    ff_activation: Activation = "gelu"
-    rotary_dims: int | None = None
-    qk_rmsnorm: bool = False
-    window: int = 16
-    codes: int = 8
-    rows: int = 1
-    style_dim: int = 512
-    action: Literal["add", "token"] = "add"
-    context_noise: float = 0.7
-    noise_buckets: int = 10
-    residual: bool = True
-    compute_dtype: Literal["float32", "bfloat16"] = "float32"
-
-    def __post_init__(self) -> None:
-        if self.heads % (self.kv_heads or self.heads):
-            raise ValueError(f"heads {self.heads} is no multiple of kv_heads {self.kv_heads}: choose a divisor.")
-        if self.rotary % 2 or not 0 <= self.rotary <= self.head_dim:
-            raise ValueError(f"rotary_dims {self.rotary} must be even and at most head_dim {self.head_dim}.")
-        if self.action not in ("add", "token"):
-            raise ValueError(f'action {self.action!r} is unknown: use "add" or "token".')
-
-    @property
-    def rotary(self) -> int:
-        """Rotated channels of each head."""
-        return self.head_dim // 2 // 2 * 2 if self.rotary_dims is None else self.rotary_dims
-
-    @property
-    def tokens_per_frame(self) -> int:
-        """1, or 2 where the action has a token of its own."""
-        return 2 if self.action == "token" else 1
-
-    def stack(self) -> StackConfig:
-        """The part of this config that the blocks see."""
-        return StackConfig(
-            width=self.width,
-            layers=self.layers,
-            heads=self.heads,
-            kv_heads=self.kv_heads or self.heads,
-            head_dim=self.head_dim,
-            inner=int(self.width * self.ff_mult),
-            gated=self.ff_glu,
-            activation=self.ff_activation,
-            rotary_dims=self.rotary,
-            qk_rmsnorm=self.qk_rmsnorm,
-            window=self.window,
-            tokens_per_frame=self.tokens_per_frame,
-            dtype=self.compute_dtype,
-        )
+from genie_jax.transformer import TransformerStack
 
 
 class Embed(nnx.Module):
@@ -142,6 +66,7 @@ class DynamicsModel:
         self.config = config
         self.blocks = TransformerStack(config.stack())
         self._embed = graph_of(lambda rngs: Embed(config, rngs))
+        self.flow = FlowHead(config.flow()) if config.head == "flow" else None
         self._head = graph_of(lambda rngs: Head(config, rngs))
 
     def init(self, key: Array) -> Params:
@@ -150,8 +75,18 @@ class DynamicsModel:
         return {
             "embed": split(lambda rngs: Embed(self.config, rngs), embed)[1],
             "blocks": self.blocks.init(blocks),
-            "head": split(lambda rngs: Head(self.config, rngs), head)[1],
+            "head": self.flow.init(head) if self.flow else split(lambda rngs: Head(self.config, rngs), head)[1],
         }
+
+    def with_change_scale(self, params: Params, change_LD: Float[Array, "L D"]) -> Params:
+        """Parameters of a flow head that is told how much each number of w changes from frame to frame.
+
+        Args:
+            params: of `init`.
+            change_LD: root mean square of the change in the corpus, above 0. A head that predicts w itself, not its
+                change, has no need of it: w has unit variance.
+        """
+        return {**params, "head": {**params["head"], "scale": jnp.asarray(change_LD, jnp.float32).reshape(-1)}}
 
     def _tokens(self, params: Params, w: Array, codes: Array, level: Array | None) -> Array:
         B, T, L, D = w.shape
@@ -168,18 +103,55 @@ class DynamicsModel:
             bucket = jnp.clip(share.astype(jnp.int32), 0, self.config.noise_buckets - 1)
         return nnx.merge(self._embed, params["embed"])(w.reshape(B, T, L * D), codes, bucket)
 
-    def _predict(self, params: Params, out: Array, w: Array, level: Array | None) -> Array:
-        """Next w from the output at each frame's last token.
-
-        The residual is added to the part of the noisy w that is signal, w / (1 + level^2) (arXiv:2206.00364, table 1:
-        c_skip for data of unit variance); at level 0 that is w itself.
+    def kept(self, w: Float[Array, "*batch L D"], level: Float[Array, "*batch"] | None) -> Float[Array, "*batch L D"]:
+        """What the change is added to: the part of the noisy w that is signal, w / (1 + level^2) (arXiv:2206.00364,
+        table 1: c_skip for data of unit variance), at level 0 w itself; zeros for a model that predicts w itself.
         """
-        B, T, L, D = w.shape
-        P = self.config.tokens_per_frame
-        change = nnx.merge(self._head, params["head"])(out[:, P - 1 :: P]).reshape(B, T, L, D)
         if not self.config.residual:
-            return change
-        return change + (w if level is None else w / (1 + level[..., None, None] ** 2))
+            return jnp.zeros_like(w)
+        return w if level is None else w / (1 + level[..., None, None] ** 2)
+
+    def predict(
+        self,
+        params: Params,
+        out: Float[Array, "*batch M"],
+        w: Float[Array, "*batch L D"],
+        level: Float[Array, "*batch"] | None,
+        *,
+        noise: Float[Array, "*batch L D"] | None = None,
+    ) -> Float[Array, "*batch L D"]:
+        """Next w from the output at each frame.
+
+        Args:
+            params: of `init`.
+            out: of `read` or `read_clip`.
+            w, level: the w that was read there, and the noise level that was told.
+            noise: what a flow starts from, standard normal times the temperature; None for zeros.
+        """
+        if self.flow is None:
+            change = nnx.merge(self._head, params["head"])(out).reshape(w.shape)
+            return change + self.kept(w, level) if self.config.residual else change
+        start = jnp.zeros_like(w) if noise is None else noise
+        drawn = self.flow.draw(params["head"], out, start.reshape(*out.shape[:-1], -1))
+        return (drawn * self.flow.scale(params["head"], level)).reshape(w.shape) + self.kept(w, level)
+
+    @staticmethod
+    def noise(key: Array, w_BLD: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
+        """Standard normal noise, of one key or of a key for each rollout."""
+        keys_B = jax.random.split(key, len(w_BLD)) if key.ndim == 0 else key
+        return jax.vmap(lambda one: jax.random.normal(one, w_BLD.shape[1:]))(keys_B)
+
+    def read_clip(
+        self, params: Params, w_BTLD: Array, codes_BT: Array, *, noise_level_BT: Array | None = None
+    ) -> tuple[Float[Array, "B T M"], Array, Array]:
+        """Output at each frame's last token, and the blocks' keys and values: see `apply_with_keys`."""
+        tokens = self._tokens(params, w_BTLD, codes_BT, noise_level_BT)
+        out, keys, values = self.blocks.run_clip(params["blocks"], tokens)
+        return self._last(out), keys, values
+
+    def _last(self, out: Array) -> Array:
+        P = self.config.tokens_per_frame
+        return out[:, P - 1 :: P]
 
     def apply_with_keys(
         self,
@@ -190,10 +162,8 @@ class DynamicsModel:
         noise_level_BT: Float[Array, "B T"] | None = None,
     ) -> tuple[Float[Array, "B T L D"], Array, Array]:
         """`apply`, and the blocks' keys and values (layers, B, T, P, G, E), from which `cache_at` cuts a cache."""
-        out, keys, values = self.blocks.run_clip(
-            params["blocks"], self._tokens(params, w_BTLD, codes_BT, noise_level_BT)
-        )
-        return self._predict(params, out, w_BTLD, noise_level_BT), keys, values
+        out, keys, values = self.read_clip(params, w_BTLD, codes_BT, noise_level_BT=noise_level_BT)
+        return self.predict(params, out, w_BTLD, noise_level_BT), keys, values
 
     def apply(
         self,
@@ -204,6 +174,8 @@ class DynamicsModel:
         noise_level_BT: Float[Array, "B T"] | None = None,
     ) -> Float[Array, "B T L D"]:
         """Prediction of w_{t+1} for every t of a clip, each from frames t-15 .. t and what they saw.
+
+        That of a flow head is at temperature 0.
 
         Args:
             params: of `init`.
@@ -219,6 +191,21 @@ class DynamicsModel:
         shape = (c.layers, batch, c.window, c.tokens_per_frame, c.kv_heads or c.heads, c.head_dim)
         return empty_cache(shape, jnp.dtype(c.compute_dtype))
 
+    def read(
+        self,
+        params: Params,
+        cache: Cache,
+        w_BLD: Float[Array, "B L D"],
+        codes_B: Int[Array, " B"],
+        *,
+        noise_level_B: Float[Array, " B"] | None = None,
+    ) -> tuple[Cache, Float[Array, "B M"]]:
+        """Read one frame and the code that is taken at it; return the cache with it and the output there."""
+        level = None if noise_level_B is None else noise_level_B[:, None]
+        tokens = self._tokens(params, w_BLD[:, None], codes_B[:, None], level)
+        cache, out = self.blocks.run_frame(params["blocks"], cache, tokens)
+        return cache, self._last(out)[:, 0]
+
     def step(
         self,
         params: Params,
@@ -227,12 +214,21 @@ class DynamicsModel:
         codes_B: Int[Array, " B"],
         *,
         noise_level_B: Float[Array, " B"] | None = None,
+        key: Array | None = None,
+        temperature: Float[Array, ""] | float = 1.0,
     ) -> tuple[Cache, Float[Array, "B L D"]]:
-        """Read one frame and the code that is taken at it; return the cache with it and the next w."""
-        level = None if noise_level_B is None else noise_level_B[:, None]
-        tokens = self._tokens(params, w_BLD[:, None], codes_B[:, None], level)
-        cache, out = self.blocks.run_frame(params["blocks"], cache, tokens)
-        return cache, self._predict(params, out, w_BLD[:, None], level)[:, 0]
+        """Read one frame and the code that is taken at it; return the cache with it and the next w.
+
+        Args:
+            params, cache, w_BLD, codes_B: as `prefill`, of one frame.
+            noise_level_B: see `apply`.
+            key: of a flow head's draw, one for all or one for each rollout (B,); None draws at temperature 0. The
+                regression head reads neither key nor temperature.
+            temperature: factor of the noise that a draw starts from: 1 draws as learned, 0 always the same.
+        """
+        cache, out = self.read(params, cache, w_BLD, codes_B, noise_level_B=noise_level_B)
+        noise = None if key is None or self.flow is None else temperature * self.noise(key, w_BLD)
+        return cache, self.predict(params, out, w_BLD, noise_level_B, noise=noise)
 
     def prefill(
         self,
@@ -243,10 +239,10 @@ class DynamicsModel:
         *,
         noise_level_BT: Float[Array, "B T"] | None = None,
     ) -> tuple[Cache, Float[Array, "B T L D"]]:
-        """T times `step` on known frames, in one pass. T is at least 1 and may exceed the window."""
+        """T times `step` on known frames, in one pass, at temperature 0. T >= 1 may exceed the window."""
         tokens = self._tokens(params, w_BTLD, codes_BT, noise_level_BT)
         cache, out = self.blocks.run_frames(params["blocks"], cache, tokens)
-        return cache, self._predict(params, out, w_BTLD, noise_level_BT)
+        return cache, self.predict(params, self._last(out), w_BTLD, noise_level_BT)
 
     def loss(
         self,
@@ -258,15 +254,16 @@ class DynamicsModel:
         weight_LD: Float[Array, "L D"] | None = None,
         config: LossConfig | None = None,
     ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-        """Training loss of a batch of clips (see `dynamics_loss`): (scalar, metrics).
+        """Training loss of a batch of clips (see `dynamics_loss` and `flow_loss`): (scalar, metrics).
 
         Args:
             params: of `init`.
             w_BTLD: normalised w of clips, T >= 2 + config.unroll, better longer than the window.
             codes_BTm1: codes[t] leads from frame t to t+1.
-            key: of the noise and the starts of self-generated stretches.
+            key: of noise, times, draws and the starts of self-generated stretches.
             weight_LD: weight of each number of w in the loss, mean 1 (for example the decoder's sensitivity to it);
                 None for ones.
             config: options of the loss; None for their defaults.
         """
-        return clip_loss(self, config or LossConfig(), params, w_BTLD, codes_BTm1, key=key, weight_LD=weight_LD)
+        loss = clip_loss if self.flow is None else flow_clip_loss
+        return loss(self, config or LossConfig(), params, w_BTLD, codes_BTm1, key=key, weight_LD=weight_LD)

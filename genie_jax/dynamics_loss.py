@@ -37,13 +37,15 @@ class LossConfig:
     """Options of the loss.
 
     Attributes:
-        kind: "mse", or "huber": quadratic up to `huber_delta`, linear beyond.
+        kind: "mse", or "huber": quadratic up to `huber_delta`, linear beyond; of the regression head, a flow head's
+            loss is always the square.
         huber_delta: in standard deviations of w.
         noise_scope: the level is drawn for each "clip" or, independently, for each "frame".
         clean_share: share of the clips (frames) that get level 0, which is what play tells the model.
         unroll: self-generated steps, 0 .. 8.
         unroll_starts: frames of each clip that a self-generated stretch starts from (drawn anew each step).
         unroll_weight: of the self-generated part, relative to the teacher-forced part.
+        flow_draws: times and noises at which a flow head's velocity is compared for each frame.
     """
 
     kind: Literal["mse", "huber"] = "huber"
@@ -53,6 +55,7 @@ class LossConfig:
     unroll: int = 4
     unroll_starts: int = 4
     unroll_weight: float = 1.0
+    flow_draws: int = 4
 
     def __post_init__(self) -> None:
         if not 0 <= self.unroll <= 8:
@@ -61,6 +64,8 @@ class LossConfig:
             raise ValueError(f"clean_share {self.clean_share} is outside [0, 1); for no noise set context_noise to 0.")
         if self.unroll_starts < 1:
             raise ValueError(f"unroll_starts {self.unroll_starts} is below 1; to switch the part off set unroll to 0.")
+        if self.flow_draws < 1:
+            raise ValueError(f"flow_draws {self.flow_draws} is below 1: a flow head needs at least one time a frame.")
 
 
 def penalty(config: LossConfig, error: Float[Array, "*batch L D"], weight_LD: Array | None) -> Float[Array, ""]:

@@ -10,15 +10,19 @@ Convention: `codes_BTm1[:, t]` leads from frame t to frame t+1.
 from dataclasses import dataclass, field
 from typing import Literal
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from genie_jax.action_labels import BRANCH, Labelled, init_classifier, label_loss
 from genie_jax.action_mlp import ActionMLPConfig, MLPForm
 from genie_jax.clips import Clip
 from genie_jax.code_usage import perplexity
 from genie_jax.nn import Params
-from genie_jax.vq import VectorQuantizer, VQConfig, VQState
+from genie_jax.vq import VectorQuantizer, VQConfig, VQState, unit
 from genie_jax.warp import WarpConfig, WarpForm
+
+MOST_CODES = 64
 
 
 @dataclass(frozen=True)
@@ -27,13 +31,16 @@ class LatentActionConfig:
 
     Attributes:
         form: "warp" learns from pictures, "mlp" from w.
-        codes: number of actions.
+        codes: number of actions, 2 to 64.
         dim: width of a code.
         decay: share of the codebook's averages that a batch leaves as it was.
         commitment: weight of the loss that draws vectors to their code.
         cosine: compare vectors to codes by direction.
         gradient: how gradients pass the quantiser.
         dead_code_share: a code used less often than this share of an even use is replaced; 0 replaces none.
+        mask: share of its input that the decoder does not see in training, so that it cannot guess the next frame
+            from the present one alone: patches in the picture form, entries of w in the latent form; 0 hides nothing.
+        label_weight: weight of the classifier's loss where some true actions are given.
         warp: sizes of the picture form.
         mlp: sizes of the latent form.
     """
@@ -46,8 +53,18 @@ class LatentActionConfig:
     cosine: bool = False
     gradient: Literal["ste", "rotation"] = "ste"
     dead_code_share: float = 0.1
+    mask: float = 0.0
+    label_weight: float = 1.0
     warp: WarpConfig = field(default_factory=WarpConfig)
     mlp: ActionMLPConfig = field(default_factory=ActionMLPConfig)
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.codes <= MOST_CODES:
+            raise ValueError(f"{self.codes} codes cannot be had: give 2 to {MOST_CODES}")
+        if not 0 <= self.mask < 1:
+            raise ValueError(f"mask {self.mask} is no share that leaves something to see: give 0 or more, below 1")
+        if not self.label_weight >= 0:
+            raise ValueError(f"label_weight {self.label_weight} is no weight: give 0 or more")
 
     def quantizer(self, vectors: int | None = None) -> VectorQuantizer:
         """The quantiser, with dead-code replacement for training batches of that many vectors."""
@@ -79,38 +96,54 @@ class LatentActionModel:
         c = self.config
         return WarpForm(c.warp, c.dim) if c.form == "warp" else MLPForm(c.mlp, c.dim)
 
-    def init(self, key: Array) -> Params:
-        """Fresh parameters, a plain dict with the branches `encoder` and `decoder`."""
-        return self.form.init(key)
+    def init(self, key: Array, label_classes: int = 0) -> Params:
+        """Fresh parameters, a plain dict with the branches `encoder` and `decoder`.
+
+        With true actions of so many classes it has the branch `labels` too, for training alone.
+        """
+        params = self.form.init(key)
+        if label_classes:
+            params[BRANCH] = init_classifier(self.config.dim, label_classes, jax.random.fold_in(key, 1))
+        return params
 
     def init_quantizer(self, key: Array) -> VQState:
         """The codebook before training."""
         return self.config.quantizer().init(key)
 
     def loss(
-        self, params: Params, vq_state: VQState, clip: Clip, *, key: Array
+        self, params: Params, vq_state: VQState, clip: Clip, *, key: Array, labelled: Labelled | None = None
     ) -> tuple[Float[Array, ""], tuple[VQState, dict[str, Float[Array, ""]]]]:
         """Training loss of a batch of clips, the codebook after it, and metrics.
 
         Metrics: `prediction` (error relative to "nothing changes", below 1 when the model helps), `commitment`,
         `perplexity` and `usage` of the batch's codes, and `next_over_current`: distance of the prediction to the next
-        frame over its distance to the current one, which must fall below 1.
+        frame over its distance to the current one, which must fall below 1. With `labelled` pairs, for parameters that
+        have the branch `labels`, also `label_loss` and `label_accuracy` of the classifier on them.
         """
+        c = self.config
         before, after = self._pairs(clip)
         vectors_ND = self.form.encode(params, before, after)
-        quantizer = self.config.quantizer(len(vectors_ND))
+        quantizer = c.quantizer(len(vectors_ND))
         coded = quantizer(vq_state, vectors_ND, train=True, key=key)
-        predicted = self.form.decode(params, before, coded.quantized)
+        seen = self.form.masked(before, c.mask, key=jax.random.fold_in(key, 2)) if c.mask > 0 else before
+        predicted = self.form.decode(params, before, coded.quantized, seen)
         error = self.form.errors(predicted, before, after)
-        counts_K = jnp.bincount(coded.indices, length=self.config.codes).astype(jnp.float32)
+        counts_K = jnp.bincount(coded.indices, length=c.codes).astype(jnp.float32)
         metrics = {
             "prediction": error,
             "commitment": coded.loss,
             "perplexity": perplexity(counts_K),
-            "usage": jnp.mean(counts_K >= 0.01 * counts_K.sum()) * self.config.codes,
+            "usage": jnp.mean(counts_K >= 0.01 * counts_K.sum()) * c.codes,
             "next_over_current": jnp.mean(jnp.abs(predicted - after)) / (jnp.mean(jnp.abs(predicted - before)) + 1e-6),
         }
-        return error + coded.loss, (coded.state, metrics)
+        loss = error + coded.loss
+        if labelled is not None:
+            vectors_BD = self.encode(params, labelled.clip)[:, 0]
+            vectors_BD = unit(vectors_BD) if c.cosine else vectors_BD  # as the codes see them
+            wrong, found = label_loss(params[BRANCH], vectors_BD, labelled.classes_B)
+            metrics |= {"label_loss": wrong, "label_accuracy": found}
+            loss = loss + c.label_weight * wrong
+        return loss, (coded.state, metrics)
 
     def infer(self, params: Params, vq_state: VQState, clip: Clip) -> Int[Array, "B Tm1"]:
         """The code of each pair of consecutive frames; [:, t] leads from frame t to frame t+1.

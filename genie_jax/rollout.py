@@ -1,5 +1,6 @@
 """Latent rollouts: a prompt of known frames, then as many generated ones as there are codes, by one `lax.scan`."""
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
@@ -16,6 +17,8 @@ def rollout(
     codes_BS: Int[Array, "B S"],
     *,
     noise_level: float = 0.0,
+    key: Array | None = None,
+    temperature: Float[Array, ""] | float = 1.0,
 ) -> Float[Array, "B S L D"]:
     """Generate S frames.
 
@@ -26,6 +29,8 @@ def rollout(
         codes_BS: `codes_BS[:, 0]` leads from the prompt's last frame to the first generated one.
         noise_level: level that the model is told for every frame, in [0, context_noise]: above 0 it trusts its context
             less. No noise is added.
+        key: of a flow head's draws; None for those at temperature 0.
+        temperature: of these draws, see `DynamicsModel.step`.
 
     Returns:
         Normalised w of the generated frames, the prompt left out.
@@ -43,10 +48,14 @@ def rollout(
         cache, _ = model.prefill(params, cache, prompt_w_BTLD[:, :-1], prompt_codes_BTm1, noise_level_BT=level_BT)
     level_B = jnp.full((B,), noise_level) if told else None
 
-    def body(carry: tuple, codes_B: Array) -> tuple[tuple, Array]:
+    def body(carry: tuple, given: tuple[Array, Array | None]) -> tuple[tuple, Array]:
         cache, w_BLD = carry
-        cache, w_BLD = model.step(params, cache, w_BLD, codes_B, noise_level_B=level_B)
+        codes_B, key = given
+        cache, w_BLD = model.step(
+            params, cache, w_BLD, codes_B, noise_level_B=level_B, key=key, temperature=temperature
+        )
         return (cache, w_BLD), w_BLD
 
-    _, generated = lax.scan(body, (cache, prompt_w_BTLD[:, -1]), codes_BS.T)
+    keys_S = None if key is None else jax.random.split(key, codes_BS.shape[1])
+    _, generated = lax.scan(body, (cache, prompt_w_BTLD[:, -1]), (codes_BS.T, keys_S))
     return jnp.moveaxis(generated, 0, 1)

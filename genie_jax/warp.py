@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from genie_jax.action_masking import hide_patches
 from genie_jax.clips import Clip
 from genie_jax.nn import Params, graph_of, split
 from genie_jax.pixels import area_resize, matching, pixel_shuffle, warp
@@ -96,7 +97,7 @@ class Film(nnx.Module):
 
 
 class WarpDecoder(nnx.Module):
-    """Frame t and a code to frame t+1."""
+    """Frame t and a code to frame t+1. What moves is found from `seen`, frame t or a masked copy; frame t is moved."""
 
     def __init__(self, config: WarpConfig, dim: int, rngs: nnx.Rngs) -> None:
         half, quarter, eighth = config.decoder_channels
@@ -114,8 +115,13 @@ class WarpDecoder(nnx.Module):
         small = nnx.initializers.variance_scaling(0.01, "fan_in", "truncated_normal")
         self.head = nnx.Conv(half, 4 * 6, (3, 3), kernel_init=small, rngs=rngs)
 
-    def __call__(self, before_NSSC: Float[Array, "N S S 3"], code_ND: Float[Array, "N D"]) -> Float[Array, "N S S 3"]:
-        half = jax.nn.silu(self.half(before_NSSC - 0.5))
+    def __call__(
+        self,
+        before_NSSC: Float[Array, "N S S 3"],
+        code_ND: Float[Array, "N D"],
+        seen_NSSC: Float[Array, "N S S 3"],
+    ) -> Float[Array, "N S S 3"]:
+        half = jax.nn.silu(self.half(seen_NSSC - 0.5))
         quarter = jax.nn.silu(self.quarter(half))
         x = jax.nn.silu(self.eighth(quarter))
         x = x + jax.nn.silu(self.deep(self.deep_film(x, code_ND)))
@@ -151,9 +157,16 @@ class WarpForm:
         """One vector for each pair of frames."""
         return nnx.merge(graph_of(self._encoder), params["encoder"])(before_N, after_N)
 
-    def decode(self, params: Params, before_N: Array, code_ND: Float[Array, "N D"]) -> Array:
-        """Frame t+1 from frame t and a code, in about [0, 1]."""
-        return nnx.merge(graph_of(self._decoder), params["decoder"])(before_N, code_ND)
+    def masked(self, before_N: Array, share: float, *, key: Array) -> Array:
+        """Frames of which a share of the patches (an eighth of the side, as the maps' cells) shows the mean colour."""
+        return hide_patches(before_N, share, patches=self.config.size // 8, key=key)
+
+    def decode(
+        self, params: Params, before_N: Array, code_ND: Float[Array, "N D"], seen_N: Array | None = None
+    ) -> Array:
+        """Frame t+1 from frame t and a code, in about [0, 1]; `seen_N` is what the network sees of frame t."""
+        network = nnx.merge(graph_of(self._decoder), params["decoder"])
+        return network(before_N, code_ND, before_N if seen_N is None else seen_N)
 
     def errors(self, predicted_N: Array, before_N: Array, after_N: Array) -> Array:
         """Error of the prediction relative to that of "nothing changes", weighed toward what moves: a scalar.
