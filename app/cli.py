@@ -11,6 +11,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib.metadata import version
 from types import FrameType, ModuleType
 from typing import NoReturn
 
@@ -33,6 +34,8 @@ MODULES = {"import": "import_weights", "export-weights": "export_weights"}  # of
 EXAMPLES = """examples:
   genie train my_video.mp4 --run runs/mine --minutes 60    from a video to a world, in an hour
   genie train --run runs/mine                              continue where it stopped
+  genie rollout runs/mine --actions random -o film.mp4     a film of it
+  genie inspect runs/mine                                  what each of its actions does
   genie devices                                            what would run where
 """
 
@@ -51,6 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    parser.add_argument("--version", action="version", version=f"genie {version('efficient-genie')}")
     groups = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, module in commands().items():
         form = argparse.RawDescriptionHelpFormatter

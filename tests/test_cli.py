@@ -4,6 +4,7 @@ import argparse
 import signal
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -116,3 +117,10 @@ def test_a_file_in_the_place_of_a_folder_is_told_in_one_line(
     probe.run = lambda _: (tmp_path / "taken").mkdir()
     assert main(["probe", "--count", "1"]) == 2
     assert line_of(capsys).startswith(f"genie: {tmp_path / 'taken'}: File exists.")
+
+
+def test_version_and_a_number_of_workers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.split() == ["genie", version("efficient-genie")]
+    assert main(["prepare", str(tmp_path), "--out", str(tmp_path / "out"), "--workers", "0"]) == 2
+    assert "--workers 0: is no number of processes" in capsys.readouterr().err

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 
 from torch_bridge.memory import keep_freed_memory
+from train.action_labels import SETTING as TRUE_ACTIONS
+from train.action_labels import fingerprinted
 from train.code_names import names_setting, restore_names
 from train.config import Config
 from train.devices import choose_devices
@@ -133,6 +135,10 @@ def plan(parts: Parts, source: Source) -> list[Step]:
     if config.actions.model.form == "mlp":
         needs["actions"] = ("prepare", "latents")
         settings["actions"]["std_floor"] = config.dynamics.std_floor  # decides how the w it reads is normalised
+    true_actions = parts.run.settings.get(TRUE_ACTIONS)
+    settings["actions"] = fingerprinted(settings["actions"], true_actions and true_actions["digest"])
+    # The codes' names may change where the codes do not.
+    named = {TRUE_ACTIONS: true_actions["digest"], "labels": config.actions.labels} if true_actions else {}
     # The file's content decides, wherever it lies; without one, runs from before there was this option stay finished.
     if (file := settings["encoder"].pop("trunk_weights")) is not None:
         settings["encoder"]["trunk_weights"] = trunk_digest(config.encoder.model, file)
@@ -152,7 +158,8 @@ def plan(parts: Parts, source: Source) -> list[Step]:
     }
     steps["prepare"] = _preparation(parts, source, values["ingest"])
     steps["latents"] = Step("latents", NEEDS["latents"], shared, latents, aside, torch_kind, folder("latents"))
-    steps["world"] = Step("world", NEEDS["world"], {**shared, **values["world"]}, world, aside, product=folder("world"))
+    packing = {**shared, **values["world"], **named}
+    steps["world"] = Step("world", NEEDS["world"], packing, world, aside, product=folder("world"))
     for name, step in steps.items():
         steps[name] = replace(step, settings={"version": VERSIONS[name], **step.settings})
     for name, found in parts.imports.items():
@@ -175,11 +182,17 @@ def _note(stage: str, config: Config) -> str:
 def _preparation(parts: Parts, source: Source, ingest: dict[str, Any]) -> Step:
     if source.frames is not None:
         found = content_of(Manifest.load(source.frames))
-        return Step("prepare", (), {"frames": found}, lambda _: Done(identity=found))
+
+        def take(_: Task) -> Done:
+            parts.check_labels()
+            return Done(identity=found)
+
+        return Step("prepare", (), {"frames": found}, take)
     inputs = parts.run.settings["inputs"]
 
     def work(task: Task) -> Done:
         manifest = prepare(source.inputs, parts.frames, parts.config.ingest, log=task.log, progress=sys.stderr.isatty())
+        parts.check_labels()
         return Done(identity=content_of(manifest))
 
     return Step("prepare", (), {"ingest": ingest, "inputs": inputs}, work, device="cpu", product=parts.frames)
@@ -228,4 +241,5 @@ def _farewell(run: Run, worked: list[str], log: Log) -> None:
         log(f"time ran out on {', '.join(stopped)}: more --minutes, or --minutes none, continue them")
     log(f"the world is in {world} ({duration(spent)} of training, previews in {run.path / 'previews'})")
     log(f"  see it:      genie rollout {world} --actions random --steps 100 -o rollout.mp4")
+    log(f"  its actions: genie inspect {world}")
     log(f"  measure it:  genie evaluate {world} --video ANOTHER.mp4")

@@ -9,6 +9,8 @@ examples:
 import argparse
 from pathlib import Path
 
+from train.errors import UserError
+
 NAME = "prepare"
 HELP = "videos to a folder of frames"
 
@@ -37,6 +39,8 @@ def run(args: argparse.Namespace) -> int:
     config = IngestConfig(
         letterbox=not args.no_letterbox, detect_cuts=not args.no_cuts, lossless=args.lossless, **given
     )
+    if args.workers is not None and args.workers < 1:
+        raise UserError(f"--workers {args.workers}", "is no number of processes", "give 1 or more")
     prepare(args.inputs, args.out, config, workers=args.workers)
     print(f"train on it: genie train --frames {args.out} --run RUN")
     return 0
