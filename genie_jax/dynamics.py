@@ -199,12 +199,12 @@ class DynamicsModel:
         codes_B: Int[Array, " B"],
         *,
         noise_level_B: Float[Array, " B"] | None = None,
-    ) -> tuple[Cache, Float[Array, "B M"]]:
+    ) -> tuple[Cache, Float[Array, "B 1 M"]]:
         """Read one frame and the code that is taken at it; return the cache with it and the output there."""
         level = None if noise_level_B is None else noise_level_B[:, None]
         tokens = self._tokens(params, w_BLD[:, None], codes_B[:, None], level)
         cache, out = self.blocks.run_frame(params["blocks"], cache, tokens)
-        return cache, self._last(out)[:, 0]
+        return cache, self._last(out)
 
     def step(
         self,
@@ -227,8 +227,9 @@ class DynamicsModel:
             temperature: factor of the noise that a draw starts from: 1 draws as learned, 0 always the same.
         """
         cache, out = self.read(params, cache, w_BLD, codes_B, noise_level_B=noise_level_B)
-        noise = None if key is None or self.flow is None else temperature * self.noise(key, w_BLD)
-        return cache, self.predict(params, out, w_BLD, noise_level_B, noise=noise)
+        level = None if noise_level_B is None else noise_level_B[:, None]
+        noise = None if key is None or self.flow is None else temperature * self.noise(key, w_BLD)[:, None]
+        return cache, self.predict(params, out, w_BLD[:, None], level, noise=noise)[:, 0]
 
     def prefill(
         self,
