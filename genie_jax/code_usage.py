@@ -34,8 +34,8 @@ def usage_alarms(counts_K: Float[Array, "K"]) -> list[str]:
         return []
     names = f"code {unused[0]} is" if len(unused) == 1 else f"codes {', '.join(unused)} are"
     return [
-        f"{names} hardly ever used (below {least_share:.2%} of the pairs): raise dead_code_share, train longer, or set "
-        f"the number of codes to {codes - len(unused)}"
+        f"{names} hardly ever used (below {100 * least_share:.2g}% of the pairs): raise dead_code_share, train longer, "
+        f"or set the number of codes to {codes - len(unused)}"
     ]
 
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
+from genie_jax.action_labels import BRANCH, Labelled
 from genie_jax.action_training import ActionState, init_action_state, make_action_step
 from genie_jax.clips import Clip
 from genie_jax.latent_action import LatentActionConfig, LatentActionModel
@@ -20,6 +21,7 @@ from genie_jax.nn import Params
 from genie_jax.training import OptimizerConfig, make_optimizer
 from genie_jax.trees import flatten_tree, unflatten_tree
 from genie_jax.vq import VQState
+from train.action_labels import Labels
 from train.action_pictures import action_strips, usage_bars
 from train.errors import UserError
 from train.stage import Pace
@@ -57,6 +59,8 @@ class ActionsConfig:
         pace: length of the stage.
         batch: clips a step.
         clip: frames a clip; every pair of consecutive frames in it counts.
+        labels: share of the labelled training transitions whose true action is used, where true actions are given.
+        label_batch: labelled pairs of frames a step.
         steps_per_call: optimiser steps of one dispatch. They are compiled one after the other, so that a large number
             compiles long; worth it on an accelerator alone.
     """
@@ -68,7 +72,15 @@ class ActionsConfig:
     pace: Pace = field(default_factory=lambda: Pace(steps=5_000))
     batch: int = 32
     clip: int = 2
+    labels: float = 1.0
+    label_batch: int = 16
     steps_per_call: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 < self.labels <= 1:
+            raise ValueError(f"labels {self.labels} is no share of the labels: give more than 0, at most 1")
+        if self.label_batch < 1:
+            raise ValueError(f"label_batch {self.label_batch} is no number of pairs: give 1 or more")
 
 
 class ActionsStage:
@@ -78,6 +90,7 @@ class ActionsStage:
         config: architecture and training.
         corpus: the frames and their shots.
         w_FLD: normalised w of every frame (mean and deviation as the dynamics use them), for the mlp form alone.
+        labels: true actions of some training transitions; None for none.
         seed: of everything random in the stage.
         device: where it computes; None for JAX's default.
 
@@ -94,6 +107,7 @@ class ActionsStage:
         corpus: Frames,
         *,
         w_FLD: Float[np.ndarray, "F L D"] | None = None,
+        labels: Labels | None = None,
         seed: int,
         device: jax.Device | None = None,
     ) -> None:
@@ -101,9 +115,11 @@ class ActionsStage:
         self.config, self.pace, self.steps_per_call = config, config.pace, config.steps_per_call
         self.model = LatentActionModel(config.model)
         self._corpus, self._w_FLD, self._device = corpus, w_FLD, device or jax.devices()[0]
+        self._labels, self._seed = labels, seed
         optimizer = make_optimizer(config.optimizer)
         with jax.default_device(self._device):
-            fresh = init_action_state(self.model, optimizer, seed=seed)
+            classes = 0 if labels is None else labels.classes
+            fresh = init_action_state(self.model, optimizer, seed=seed, label_classes=classes)
         # Committed to the device as what the step returns will be: otherwise the second call compiles again.
         self.action_state: ActionState = jax.device_put(fresh, self._device)
         self._train = make_action_step(self.model, optimizer, seed=seed)
@@ -118,7 +134,8 @@ class ActionsStage:
             for number in range(step, step + c.steps_per_call)
         ]
         rate = c.optimizer.rate(step, progress, lr_scale)
-        self.action_state, metrics = self._train(self.action_state, self._clip(np.stack(indices)), step, rate)
+        clips, labelled = self._clip(np.stack(indices)), self._labelled(step)
+        self.action_state, metrics = self._train(self.action_state, clips, step, rate, labelled)
         return {**metrics, "learning_rate": rate}
 
     def state(self) -> dict[str, Any]:
@@ -143,9 +160,13 @@ class ActionsStage:
         return pictures
 
     def result(self) -> dict[str, dict[str, np.ndarray]]:
-        """`actions`: weights as `params/...` and the codebook as `vq/...`; `load_action_model` reads it."""
+        """`actions`: weights as `params/...` and the codebook as `vq/...`; `load_action_model` reads it.
+
+        The classifier of true actions stays behind, in the checkpoints.
+        """
         state = self.action_state
-        return {"actions": flatten_tree({"params": state.params, "vq": state.quantizer})}
+        params = {name: branch for name, branch in state.params.items() if name != BRANCH}
+        return {"actions": flatten_tree({"params": params, "vq": state.quantizer})}
 
     def health(self) -> list[str]:
         """Alarms: collapse, unused codes, predictions nearer to the current frame than to the next."""
@@ -174,6 +195,15 @@ class ActionsStage:
         predicted = np.asarray(self._predict(state.params, state.quantizer, clip, every_code))[:, 0]
         real = np.asarray(self.model.form.inputs(self._clip(self._exam_pairs[chosen])))
         return action_strips(real, predicted.reshape(len(chosen), codes, *predicted.shape[1:]), codes_N[chosen])
+
+    def _labelled(self, step: int) -> Labelled | None:
+        """The labelled pairs of the steps of one dispatch."""
+        labels, size = self._labels, self.config.label_batch
+        if labels is None:
+            return None
+        places = np.stack([labels.draw(self._seed, number, size) for number in range(step, step + self.steps_per_call)])
+        pairs = self._clip(labels.first_N[places][..., None] + np.arange(2))
+        return Labelled(pairs, jax.device_put(labels.classes_N[places], self._device))
 
     def _clip(self, indices: Int[np.ndarray, "*B T"]) -> Clip:
         return clip_of(self.config.model, self._corpus, self._w_FLD, indices, self._device)

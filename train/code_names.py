@@ -1,9 +1,11 @@
 """Names and keys that a person gave to the codes of a world: in its world.json, and in its run for the next packing.
 
 A run remembers them together with the digest of the action model whose codes were named: a world that is packed anew
-around the same action model gets them again, one with other codes does not.
+around the same action model gets them again, one with other codes does not. Codes that true actions were given for have
+the names of these until a person names them.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +16,10 @@ from torch_bridge.keys import key_of
 from torch_bridge.manifest import Code, WorldManifest
 from train.errors import UserError
 from train.progress import Log
-from train.run import Run
+from train.run import Run, write_json
 
 SETTING = "code_names"
+_LEARNED = "code_names.json"
 _LONGEST = 32
 _RESERVED = ("random", "hold")
 
@@ -89,6 +92,48 @@ def restore_names(run: Run, folder: Path, log: Log) -> None:
     pairs = zip(manifest.codes, remembered["codes"], strict=True)
     codes = tuple(replace(code, name=given["name"], key=given["key"]) for code, given in pairs)
     write_manifest(folder, replace(manifest, codes=codes))
+
+
+def names_by_labels(majority: Mapping[int, tuple[int, int]], names: Sequence[str], count: int) -> dict[int, str]:
+    """Names of codes after the true actions that they go with: "left", and "left 2" for the next code of that action.
+
+    Args:
+        majority: of codes: (true action, how many transitions say so); the code with most has the plain name.
+        names: of the true actions 0, 1, ...; one without a name is called by its number.
+        count: number of codes; those without a majority keep "action 3", and no name is theirs.
+    """
+    taken = {f"action {code + 1}" for code in range(count)}
+    given: dict[int, str] = {}
+    for code, (action, _) in sorted(majority.items(), key=lambda item: (-item[1][1], item[0])):
+        base = _as_name(names[action] if action < len(names) else "", action)
+        place, name = 1, base
+        while name.casefold() in taken:
+            place += 1
+            name = f"{base[: _LONGEST - len(str(place)) - 1].rstrip()} {place}"
+        taken.add(name.casefold())
+        given[code] = name
+    return given
+
+
+def write_learned_names(folder: Path, names: Mapping[int, str]) -> None:
+    """Keep names of codes beside the action model in `folder`, for every packing."""
+    write_json(folder / _LEARNED, {str(code): name for code, name in names.items()})
+
+
+def with_learned_names(codes: Sequence[Code], folder: Path) -> tuple[Code, ...]:
+    """The codes with the names that are kept beside the action model in `folder`, if there are any."""
+    place = folder / _LEARNED
+    names = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else {}
+    return tuple(replace(code, name=names.get(str(number), code.name)) for number, code in enumerate(codes))
+
+
+def _as_name(text: str, action: int) -> str:
+    """The name of a true action as a code can bear it."""
+    kept = "".join(" " if character in ",:=" or not character.isprintable() else character for character in text)
+    name = " ".join(kept.split())[:_LONGEST].rstrip()
+    if not name or name.isdecimal():
+        return f"true action {action}"
+    return f"{name} action" if name.casefold() in _RESERVED else name
 
 
 def _checked_name(number: int, text: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from genie_jax.latent_action import MOST_CODES
 from torch_bridge.mobile_stylegan import StudentConfig
 from train.actions import ActionsConfig
 from train.drift import DriftStageConfig
@@ -78,8 +79,8 @@ class Config:
     def __post_init__(self) -> None:
         if not 0 <= self.holdout <= 0.5:
             raise ValueError(f"holdout {self.holdout} must lie in [0, 0.5]")
-        if self.codes < 2:
-            raise ValueError(f"{self.codes} codes are no choice: give at least 2")
+        if not 2 <= self.codes <= MOST_CODES:
+            raise ValueError(f"{self.codes} codes cannot be had: give 2 to {MOST_CODES}")
         for name, stage in _agreed(self).items():
             object.__setattr__(self, name, stage)  # how a frozen dataclass brings its own fields into order
 

@@ -8,6 +8,7 @@ from jaxtyping import UInt8
 
 from torch_bridge.bundle import write_world
 from torch_bridge.manifest import Provenance, WorldManifest, numbered_codes
+from train.code_names import with_learned_names
 from train.config import Config
 from train.overrides import to_json
 from train.parts import Parts
@@ -32,7 +33,7 @@ def pack_world(parts: Parts, path: Path) -> None:
         rows=config.rows,
         style_dim=config.style_dim,
         window=window,
-        codes=numbered_codes(usage),
+        codes=with_learned_names(numbered_codes(usage), parts.run.folder("actions")),
         encoder=asdict(replace(config.encoder.model, pretrained=False)),
         student=asdict(config.student.model),
         actions=asdict(config.actions.model),

@@ -17,13 +17,17 @@ from torch_bridge.encoder import Encoder
 from torch_bridge.mobile_stylegan import Student
 from torch_bridge.perceptual import LpipsUnavailable
 from torch_bridge.stylegan2 import Generator
+from train.action_labels import SETTING as TRUE_ACTIONS
+from train.action_labels import Labels, check_labels, choose_labels, majority_actions
 from train.actions import ActionsStage, infer_corpus_codes, load_action_model
+from train.code_names import names_by_labels, write_learned_names
 from train.config import Config
 from train.corpus import Corpus
 from train.drift import DriftStage
 from train.dynamics import DynamicsStage, Latents
 from train.encoder import EncoderStage
 from train.errors import UserError
+from train.evaluate.truth import TrueActions, load_actions
 from train.imported import Imported, read_imports
 from train.ingest.store import FrameStore
 from train.latents import encode_corpus
@@ -159,16 +163,38 @@ class Parts:
         least = self.config.dynamics.std_floor * np.sqrt(np.mean(np.square(std_LD)))
         return (np.asarray(w_FLD) - mean_LD) / np.maximum(std_LD, least).astype(np.float32)
 
+    @cached_property
+    def true_actions(self) -> TrueActions | None:
+        """The true actions of the video, where a file of them was given."""
+        setting = self.run.settings.get(TRUE_ACTIONS)
+        return None if setting is None else load_actions(setting["path"])
+
+    def check_labels(self) -> None:
+        """Raise UserError where the true actions cannot be those of the frames."""
+        if self.true_actions is not None:
+            check_labels(self.store, self.true_actions)
+
+    @cached_property
+    def labels(self) -> Labels | None:
+        """The true actions of some training transitions."""
+        truth = self.true_actions
+        return None if truth is None else choose_labels(self.corpus, truth, self.config.actions.labels)
+
     def actions(self) -> ActionsStage:
         """(frame, frame) -> code."""
         w_FLD, config = self._w_of_actions(), self.config
-        return ActionsStage(config.actions, self.corpus, w_FLD=w_FLD, seed=config.seed, device=self.jax_device)
+        return ActionsStage(
+            config.actions, self.corpus, w_FLD=w_FLD, labels=self.labels, seed=config.seed, device=self.jax_device
+        )
 
     def infer_codes(self) -> None:
-        """The code of every frame to the next, written beside the action model's weights."""
+        """The code of every frame to the next and, by labels, the codes' names, beside the action model's weights."""
         model = load_action_model(self.result("actions", "actions"), self.config.actions.model)
         codes_F = infer_corpus_codes(*model, self.corpus, w_FLD=self._w_of_actions())
         write_result(self.run.folder("actions"), {"codes": {"codes": codes_F}})
+        if self.labels is not None:
+            names = names_by_labels(majority_actions(codes_F, self.labels), self.labels.names, self.config.codes)
+            write_learned_names(self.run.folder("actions"), names)
 
     def dynamics(self) -> DynamicsStage:
         """(w, code) -> next w."""

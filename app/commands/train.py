@@ -7,6 +7,7 @@ examples:
   genie train game.mp4 --run runs/game --minutes 60
   genie train game.mp4 --run runs/game --preset laptop --fps 10 --dynamics.model.layers 6
   genie train --frames frames/all --run runs/all --preset gpu --device cuda
+  genie train game.mp4 --run runs/game --actions game.npz --actions.labels 0.025   a few labels name the actions
   genie train --run runs/game                     continue
   genie train --run runs/game --minutes 120       an hour more: what the time had ended goes on
 """
@@ -21,6 +22,7 @@ from train.errors import UserError
 
 NAME = "train"
 HELP = "videos to a world; the same --run continues"
+LABEL_OPTIONS = ("actions.labels", "actions.label_batch", "actions.model.label_weight")
 
 
 def configure(parser: OneLineParser) -> None:
@@ -28,6 +30,12 @@ def configure(parser: OneLineParser) -> None:
     parser.usage = "genie train [VIDEO... | --frames FRAMES] --run RUN [options] [--KEY VALUE]..."
     parser.add_argument("inputs", nargs="*", type=Path, metavar="VIDEO", help="video, folder of videos, of images")
     parser.add_argument("--frames", type=Path, help="folder that genie prepare wrote, instead of videos")
+    parser.add_argument(
+        "--actions",
+        type=Path,
+        metavar="A.npz",
+        help="true actions of the video, below 0 where unknown: they align and name the codes; none: drop",
+    )
     parser.add_argument("--run", type=Path, required=True, dest="folder", metavar="RUN", help="folder of the training")
     parser.add_argument("--preset", metavar="debug|tiny|laptop|gpu", help="sizes and lengths (default: tiny)")
     parser.add_argument("--minutes", type=minutes, metavar="M", help="time for everything, in all; none: no limit")
@@ -61,6 +69,8 @@ def run(args: argparse.Namespace) -> int:
         for path, value in fields(config).items():
             print(f"--{path} {value}")
         return 0
-    source = Source.given(args.inputs, args.frames, record)
+    source = Source.given(args.inputs, args.frames, record, args.actions)
+    if source.actions is None and (idle := sorted(set(args.overrides) & set(LABEL_OPTIONS))):
+        raise UserError(f"--{idle[0]}", "there are no true actions to use", "give --actions A.npz too")
     train_run(source, record, config, minutes=args.minutes, device=args.device, log=print)
     return 0

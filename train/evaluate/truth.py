@@ -77,7 +77,8 @@ def actions_of_kept(store: EvaluatedFrames, truth: TrueActions) -> Int[np.ndarra
 
 
 def _majority(actions: Int[np.ndarray, " n"]) -> int:
-    """The most frequent action, the earliest of several."""
+    """The most frequent action, the earliest of several; one below 0, unknown, only where none is known."""
+    actions = actions[actions >= 0] if (actions >= 0).any() else actions
     values, first, counts = np.unique(actions, return_index=True, return_counts=True)
     return int(values[np.lexsort((first, -counts))[0]])
 
