@@ -27,6 +27,7 @@ from train.stage import Pace
 
 EXAM_CLIPS = 64
 EXAM_HORIZON = 16
+LEAST_CHANGE = 0.02  # of a number of w from frame to frame, in standard deviations: a flow divides by it
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class DynamicsStageConfig:
         steps_per_call: optimiser steps of one dispatch.
         std_floor: smallest standard deviation, as a share of the root mean square over all numbers of w, by which a
             number of w is divided; a number that hardly ever moves is not blown up to noise.
+        seed: of this stage alone, to tell noise from effect; None for the run's.
     """
 
     model: DynamicsConfig = field(default_factory=DynamicsConfig)
@@ -53,6 +55,7 @@ class DynamicsStageConfig:
     clip: int = 32
     steps_per_call: int = 10
     std_floor: float = 0.05
+    seed: int | None = None
 
 
 class Latents(NamedTuple):
@@ -87,6 +90,15 @@ def starts_of(shots: Int[np.ndarray, "S 2"], codes_F: Int[np.ndarray, " F"], len
         first = np.arange(0, max(0, stop - start - length + 1))
         found.append(start + first[missing[first + length - 1] == missing[first]])
     return np.concatenate(found)
+
+
+def change_of(w_FLD: Float[np.ndarray, "F L D"], shots: Int[np.ndarray, "S 2"]) -> Float[np.ndarray, "L D"]:
+    """Root mean square of each number's change from a frame to the next one of its shot."""
+    total, count = np.zeros(w_FLD.shape[1:]), 0
+    for start, stop in np.asarray(shots, np.int64).tolist():
+        change = np.diff(np.asarray(w_FLD[start:stop], np.float32), axis=0)
+        total, count = total + np.square(change).sum(axis=0, dtype=np.float64), count + len(change)
+    return np.sqrt(total / max(count, 1)).astype(np.float32)
 
 
 def clip_length(shots: Int[np.ndarray, "S 2"], codes_F: Int[np.ndarray, " F"], wanted: int, least: int) -> int:
@@ -147,7 +159,11 @@ class DynamicsStage:
         self._weight_LD = None if weight_LD is None else jax.device_put(np.asarray(weight_LD, np.float32), self._device)
         optimizer = make_optimizer(config.optimizer)
         with jax.default_device(self._device):
-            fresh = init_state(self.model.init(jax.random.key(seed)), optimizer)
+            params = self.model.init(jax.random.key(seed))
+            if config.model.head == "flow" and config.model.residual:
+                change_LD = change_of(latents.w_FLD, latents.train_shots) / self.std_LD
+                params = self.model.with_change_scale(params, np.maximum(change_LD, LEAST_CHANGE))
+            fresh = init_state(params, optimizer)
         # Committed to the device as what the step returns will be: otherwise the second call compiles again.
         self.train_state: TrainState = jax.device_put(fresh, self._device)
         self._train = make_train_step(
