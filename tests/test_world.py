@@ -10,7 +10,7 @@ import pytest
 import torch
 from worlds import CODES, DIM, SIZE, WINDOW, make_world, moving_squares, world_parts
 
-import torch_bridge.world
+import torch_bridge.rollout_batches
 from genie_jax.flops import count_flops
 from torch_bridge.world import World
 from train.world import WorldConfig
@@ -63,7 +63,7 @@ def test_groups_of_a_batch_agree_with_the_whole(world: World, monkeypatch: pytes
     codes = np.arange(9).reshape(3, 3) % CODES
     whole = world.rollout_batch(prompts, [[1, 2]] * 3, codes)
     w_whole = world.rollout_latents(prompts, [[1, 2]] * 3, codes)
-    monkeypatch.setattr(torch_bridge.world, "BATCH", 2)
+    monkeypatch.setattr(torch_bridge.rollout_batches, "BATCH", 2)
     # Batches of another size sum in another order; a decoder of random weights makes a few grey levels of it.
     w_groups = world.rollout_latents(prompts, [[1, 2]] * 3, codes)
     np.testing.assert_allclose(w_groups, w_whole, atol=1e-4 * w_whole.std())

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Key, UInt32
 
 from genie_jax.dynamics import DynamicsConfig, DynamicsModel
 from genie_jax.flops import count_flops
@@ -17,10 +17,17 @@ from torch_bridge.manifest import parse_config
 
 
 class LatentState(NamedTuple):
-    """Where rollouts stand: what the dynamics remembers, and the normalised w of the newest frame of each."""
+    """Where rollouts stand.
+
+    Attributes:
+        cache: what the dynamics remembers.
+        w_BLD: normalised w of the newest frame of each.
+        key_B: where each rollout's stream of random numbers stands; a regression head never moves it.
+    """
 
     cache: Cache
     w_BLD: Float[Array, "B L D"]
+    key_B: Key[Array, " B"]
 
 
 class Knobs(NamedTuple):
@@ -29,10 +36,12 @@ class Knobs(NamedTuple):
     Attributes:
         noise_level: context-noise level that the model is told; read only by a model that embeds one.
         clamp: largest absolute value of a generated normalised w, inf for none.
+        temperature: of draws; read only by a model with a flow head.
     """
 
     noise_level: Float[Array, ""]
     clamp: Float[Array, ""]
+    temperature: Float[Array, ""]
 
 
 class LatentPlayer:
@@ -51,6 +60,7 @@ class LatentPlayer:
         self.w_mean_LD, self.w_std_LD = w_mean_LD, w_std_LD
         # jit gives each field a buffer of its own; donating one buffer twice is an error.
         self.empty_cache = jax.jit(model.init_cache, static_argnums=0)
+        self._keys = jax.jit(jax.vmap(jax.random.key))
         self._step = jax.jit(self._one_step, donate_argnums=2)
         self.normalise = jax.jit(lambda w: (w - w_mean_LD) / w_std_LD)
 
@@ -70,13 +80,17 @@ class LatentPlayer:
         return cls(model, tree["params"], tree["w_mean"], tree["w_std"])
 
     def start(
-        self, w_TBLD: Sequence[Float[Array, "B L D"]], codes_Tm1B: Sequence[Int[Array, " B"]], knobs: Knobs
+        self,
+        w_TBLD: Sequence[Float[Array, "B L D"]],
+        codes_Tm1B: Sequence[Int[Array, " B"]],
+        knobs: Knobs,
+        seeds_B: UInt32[Array, " B"],
     ) -> LatentState:
         """The state after T known frames and the codes between them, by the step that also generates.
 
         Frames come one by one, so that prompts of every length share one compiled step.
         """
-        state = LatentState(self.empty_cache(w_TBLD[0].shape[0]), self.normalise(w_TBLD[0]))
+        state = LatentState(self.empty_cache(w_TBLD[0].shape[0]), self.normalise(w_TBLD[0]), self._keys(seeds_B))
         for known_BLD, codes_B in zip(w_TBLD[1:], codes_Tm1B, strict=True):
             state, _ = self.step(state, codes_B, knobs)
             state = state._replace(w_BLD=self.normalise(known_BLD))
@@ -90,10 +104,15 @@ class LatentPlayer:
         self, params: Params, stats: tuple[Array, Array], state: LatentState, codes_B: Array, knobs: Knobs
     ) -> tuple[LatentState, Float[Array, "B L D"]]:
         level_B = jnp.broadcast_to(knobs.noise_level, codes_B.shape) if self.model.config.context_noise > 0 else None
-        cache, w_BLD = self.model.step(params, state.cache, state.w_BLD, codes_B, noise_level_B=level_B)
+        key_B, now_B = state.key_B, None
+        if self.model.flow is not None:
+            key_B, now_B = jnp.moveaxis(jax.vmap(jax.random.split)(state.key_B), 1, 0)
+        cache, w_BLD = self.model.step(
+            params, state.cache, state.w_BLD, codes_B, noise_level_B=level_B, key=now_B, temperature=knobs.temperature
+        )
         w_BLD = jnp.clip(w_BLD, -knobs.clamp, knobs.clamp)
         mean_LD, std_LD = stats
-        return LatentState(cache, w_BLD), w_BLD * std_LD + mean_LD
+        return LatentState(cache, w_BLD, key_B), w_BLD * std_LD + mean_LD
 
     @staticmethod
     def copy(state: LatentState) -> LatentState:
@@ -111,7 +130,8 @@ class LatentPlayer:
     def flops(self) -> int:
         """Floating-point operations of one step of one rollout."""
         config = self.model.config
-        state = LatentState(self.empty_cache(1), jnp.zeros((1, config.rows, config.style_dim)))
-        knobs = Knobs(jnp.zeros(()), jnp.zeros(()))
+        w_BLD = jnp.zeros((1, config.rows, config.style_dim))
+        state = LatentState(self.empty_cache(1), w_BLD, self._keys(jnp.zeros(1, jnp.uint32)))
+        knobs = Knobs(jnp.zeros(()), jnp.zeros(()), jnp.zeros(()))
         stats = (self.w_mean_LD, self.w_std_LD)
         return count_flops(self._one_step, self.params, stats, state, jnp.zeros((1,), jnp.int32), knobs)

@@ -54,6 +54,7 @@ class WorldManifest:
             `LatentActionConfig`, `DynamicsConfig`).
         noise_level: context-noise level at which play runs the dynamics, None for a model without such an input.
         clamp: standard deviations beyond which a generated w is clamped, row by row; None for no clamp.
+        temperature: of a flow head's draws; None for 1, and for dynamics that draw nothing.
         reencode_every: steps after which play replaces the generated w by that of the decoded frame; None for never.
         provenance, metrics: for people and reports; play reads neither.
         sha256: digest of each tensor file, filled by `write_world`.
@@ -72,6 +73,7 @@ class WorldManifest:
     dynamics: dict[str, Any]
     noise_level: float | None = None
     clamp: float | None = None
+    temperature: float | None = None
     reencode_every: int | None = None
     provenance: Provenance = Provenance()
     metrics: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -132,14 +134,17 @@ def parse_config(kind: type[T], fields: Mapping[str, Any]) -> T:
 
 
 def numbered_codes(usage: np.ndarray | list[float]) -> tuple[Code, ...]:
-    """The codes of a world whose actions nobody has named yet: "action 1" on key 1 and so on (nine keys, then letters).
+    """The codes of a world whose actions nobody has named yet: "action 1" on key 1 and so on.
+
+    Nine digits, then letters, then the other keys that a keyboard has; enough for 64 codes.
 
     Args:
         usage: (K,) share or count of each code in the corpus; normalised to sum to 1.
     """
     share = np.asarray(usage, dtype=np.float64)
     share = share / max(share.sum(), 1e-12)
-    keys = "123456789abcdefghijklmnopqrstuvwxyz"
+    arrows = ("ArrowLeft", "ArrowUp", "ArrowRight", "ArrowDown")
+    keys = [*"123456789abcdefghijklmnopqrstuvwxyz0-=[];',./\\`", *arrows, " ", *(f"F{i}" for i in range(1, 13))]
     return tuple(
         Code(f"action {i + 1}", keys[i] if i < len(keys) else f"F{i}", round(float(s), 6)) for i, s in enumerate(share)
     )

@@ -37,30 +37,32 @@ class Session:
         *,
         noise_level: float | None = None,
         clamp: float | None = None,
+        temperature: float | None = None,
         reencode_every: int | None = None,
+        seed: int = 0,
     ) -> None:
         """Start from a clip, or from a single frame.
 
         Args:
             frames: T >= 1 uint8 RGB frames of any size, of which the last `window` count.
             codes_Tm1: the codes between them; None to infer them.
-            noise_level, clamp: see `World.knobs`; what is left out is as the manifest says.
+            noise_level, clamp, temperature: see `World.knobs`; what is left out is as the manifest says.
             reencode_every: see `World.reencode_every`; likewise.
+            seed: of what dynamics with a flow head draw, in [0, 2^31): prompt, settings, seed and codes say what
+                happens. Other dynamics draw nothing.
 
         Raises:
-            ValueError: wrong shapes or types, codes out of range.
+            ValueError: wrong shapes or types, codes or settings out of range.
         """
         if np.ndim(frames) != 4:
             raise ValueError(f"Frames must be uint8 RGB of shape (T, height, width, 3), not {np.shape(frames)}.")
-        self.set_knobs(noise_level=noise_level, clamp=clamp, reencode_every=reencode_every)
+        self.set_knobs(noise_level=noise_level, clamp=clamp, temperature=temperature, reencode_every=reencode_every)
         codes = None if codes_Tm1 is None else np.asarray(codes_Tm1)[None]
-        self._state, self._steps = self._world.start(np.asarray(frames)[None], codes, self._knobs), 0
+        self._state, self._steps = self._world.start(np.asarray(frames)[None], codes, self._knobs, seed=seed), 0
 
-    def set_knobs(
-        self, *, noise_level: float | None = None, clamp: float | None = None, reencode_every: int | None = None
-    ) -> None:
+    def set_knobs(self, *, reencode_every: int | None = None, **knobs: float | None) -> None:
         """Change the settings of the steps to come: see `World.knobs` and `World.reencode_every`."""
-        self._knobs = self._world.knobs(noise_level=noise_level, clamp=clamp)
+        self._knobs = self._world.knobs(**knobs)
         self._reencode_every = self._world.reencode_every(reencode_every)
 
     def step(self, code: int) -> UInt8[np.ndarray, "H W C"]:

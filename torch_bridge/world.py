@@ -8,10 +8,7 @@ nothing but the dynamics' memory, so a step costs the same at frame 10 and at fr
 from __future__ import annotations
 
 import dataclasses
-import math
-import operator
 import os
-from collections.abc import Iterator
 
 import jax
 import numpy as np
@@ -29,9 +26,9 @@ from torch_bridge.frame_codec import FrameCodec, count_decoder_flops, count_para
 from torch_bridge.latent_player import Knobs, LatentPlayer, LatentState
 from torch_bridge.manifest import Code, WorldManifest
 from torch_bridge.play_arguments import Codes, Frames, check_codes, check_frames
+from torch_bridge.play_settings import check_knobs, check_steps, seeds_of
+from torch_bridge.rollout_batches import batch_steps
 from torch_bridge.session import Session
-
-BATCH = 32  # rollouts side by side in `rollout_batch`
 
 
 class World:
@@ -108,9 +105,9 @@ class World:
         """A player of its own in this world, beside all others."""
         return Session(self)
 
-    def reset(self, frames: Frames, codes_Tm1: Codes | None = None, **knobs: float) -> None:
+    def reset(self, frames: Frames, codes_Tm1: Codes | None = None, **settings: float) -> None:
         """Start from a clip: see `Session.reset`."""
-        self._session.reset(frames, codes_Tm1, **knobs)
+        self._session.reset(frames, codes_Tm1, **settings)
 
     def step(self, code: int) -> UInt8[np.ndarray, "H W C"]:
         """Take a code, get the next frame: see `Session.step`."""
@@ -139,39 +136,33 @@ class World:
         mean_LD, std_LD = np.asarray(self.player.w_mean_LD), np.asarray(self.player.w_std_LD)
         return self.actions.infer((self.encode(frames) - mean_LD) / std_LD)
 
-    def play_with(
-        self, *, noise_level: float | None = None, clamp: float | None = None, reencode_every: int | None = None
-    ) -> None:
+    def play_with(self, *, reencode_every: int | None = None, **knobs: float | None) -> None:
         """Settings for all players of this object from their next `reset` on; what is left out stays as it was.
 
         Raises:
             ValueError: see `knobs` and `reencode_every`.
         """
-        self.knobs(noise_level=noise_level, clamp=clamp)
-        given = {"noise_level": noise_level, "clamp": clamp, "reencode_every": reencode_every}
+        self.knobs(**knobs)
         self.reencode_every(reencode_every)
+        given = {**knobs, "reencode_every": reencode_every}
         self.config = dataclasses.replace(self.config, **{n: value for n, value in given.items() if value is not None})
 
-    def knobs(self, *, noise_level: float | None = None, clamp: float | None = None) -> Knobs:
+    def knobs(
+        self, *, noise_level: float | None = None, clamp: float | None = None, temperature: float | None = None
+    ) -> Knobs:
         """Settings of a step; what is left out is as the manifest says.
 
         Args:
             noise_level: context-noise level told to the dynamics, 0 up to the largest of its training.
             clamp: standard deviations of the corpus beyond which a generated w is cut off; inf for never.
+            temperature: factor of the noise that dynamics with a flow head draw from: 1 as learned, 0 without chance.
 
         Raises:
-            ValueError: out of range, or a level for a dynamics that was trained without.
+            ValueError: out of range, a level for dynamics that were trained without, a temperature for dynamics that
+                draw nothing.
         """
-        level = noise_level if noise_level is not None else self.config.noise_level or 0.0
-        limit = clamp if clamp is not None else self.config.clamp or math.inf
-        most = self.player.model.config.context_noise
-        if not 0 <= level <= most:
-            raise ValueError(
-                f"noise_level must lie in [0, {most}], the range of this world's training, not at {level}."
-            )
-        if not limit > 0:
-            raise ValueError(f"clamp must be positive, a number of standard deviations, not {limit}.")
-        return jax.device_put(Knobs(np.float32(level), np.float32(limit)), self.jax_device)
+        settings = {"noise_level": noise_level, "clamp": clamp, "temperature": temperature}
+        return jax.device_put(check_knobs(self.config, self.player.model.config, **settings), self.jax_device)
 
     def reencode_every(self, steps: int | None = None) -> int:
         """Steps after which the generated w is replaced by that of its decoded frame, 0 for never.
@@ -185,18 +176,25 @@ class World:
         Raises:
             ValueError: negative.
         """
-        steps = (self.config.reencode_every or 0) if steps is None else operator.index(steps)
-        if steps < 0:
-            raise ValueError(f"reencode_every must be 0, for never, or a number of steps, not {steps}.")
-        return steps
+        return check_steps(self.config, steps)
 
-    def start(self, frames_BTHWC: np.ndarray, codes_BTm1: Codes | None, knobs: Knobs) -> LatentState:
+    def start(
+        self,
+        frames_BTHWC: np.ndarray,
+        codes_BTm1: Codes | None,
+        knobs: Knobs,
+        *,
+        seed: int = 0,
+        numbers_B: np.ndarray | None = None,
+    ) -> LatentState:
         """The state of B rollouts after their prompts, of which the last `window` frames count.
 
         Args:
             frames_BTHWC: T >= 1 frames for each.
             codes_BTm1: codes between them; None to infer them.
             knobs: see `knobs`.
+            seed: of what is drawn; rollout number i has the seed `seed + i`.
+            numbers_B: these numbers; None for 0 to B - 1.
         """
         if np.ndim(frames_BTHWC) != 5:
             raise ValueError(f"Prompts must be (B, T, H, W, 3), not {np.shape(frames_BTHWC)}.")
@@ -207,10 +205,12 @@ class World:
         if codes_BTm1 is None:
             codes = np.stack([self.infer_actions(frames) for frames in recent])
         else:
-            codes = self._codes_of(codes_BTm1, batch, length - 1)[:, length - 1 - kept :]
+            codes = self.check_codes(codes_BTm1, batch, length - 1)[:, length - 1 - kept :]
         w_BTLD = self.codec.encode(_tensor(flat)).unflatten(0, (batch, kept + 1))
         w_TBLD = [to_jax(w_BLD, device=self.jax_device) for w_BLD in w_BTLD.unbind(1)]
-        return self.player.start(w_TBLD, [jax.device_put(codes_B, self.jax_device) for codes_B in codes.T], knobs)
+        seeds_B = seeds_of(seed, np.arange(batch) if numbers_B is None else numbers_B)
+        seeds_B, *codes_T = jax.device_put([seeds_B, *codes.T], self.jax_device)
+        return self.player.start(w_TBLD, codes_T, knobs, seeds_B)
 
     def advance(
         self, state: LatentState, code: int, knobs: Knobs, *, reencode: bool = False
@@ -222,77 +222,39 @@ class World:
         state, w_BLD = self.player.step(state, self._code_arrays[code], knobs)
         frame_BHWC = self.codec.decode(to_torch(w_BLD))
         if reencode:
-            state = self._reencoded(state, frame_BHWC)
+            state = self.reencoded(state, frame_BHWC)
         return state, frame_BHWC[0].cpu().numpy()
 
-    def _reencoded(self, state: LatentState, frames_BHWC: torch.Tensor) -> LatentState:
+    def reencoded(self, state: LatentState, frames_BHWC: torch.Tensor) -> LatentState:
+        """The state with the w of the newest frames as they look: see `reencode_every`."""
         w_BLD = to_jax(self.codec.encode(frames_BHWC), device=self.jax_device)
         return state._replace(w_BLD=self.player.normalise(w_BLD))
 
     def rollout_batch(
-        self,
-        frames_BTHWC: np.ndarray,
-        codes_BTm1: Codes | None,
-        codes_BS: Codes,
-        *,
-        reencode_every: int | None = None,
-        **knobs: float,
+        self, frames_BTHWC: np.ndarray, codes_BTm1: Codes | None, codes_BS: Codes, **settings: float
     ) -> UInt8[np.ndarray, "B S H W C"]:
-        """Rollouts of S codes from B prompts, `BATCH` at a time: equal to `reset` and `rollout` for each of them."""
-        codes_BS = self._codes_of(codes_BS, len(frames_BTHWC), None)
+        """Rollouts of S codes from B prompts, many at a time.
+
+        Equal to `reset` and `rollout` for each of them, with the same settings and the seed `seed + i` for rollout i.
+        """
+        codes_BS = self.check_codes(codes_BS, len(frames_BTHWC), None)
         result = np.empty((*codes_BS.shape, self.size, self.size, 3), np.uint8)
-        steps = self._batches(
-            frames_BTHWC, codes_BTm1, codes_BS, self.knobs(**knobs), self.reencode_every(reencode_every)
-        )
-        for rows, number, w_BLD in steps:
+        for rows, number, w_BLD in batch_steps(self, frames_BTHWC, codes_BTm1, codes_BS, **settings):
             result[rows, number] = self.codec.decode(to_torch(w_BLD)[: len(result[rows])]).cpu().numpy()
         return result
 
     def rollout_latents(
-        self,
-        frames_BTHWC: np.ndarray,
-        codes_BTm1: Codes | None,
-        codes_BS: Codes,
-        *,
-        reencode_every: int | None = None,
-        **knobs: float,
+        self, frames_BTHWC: np.ndarray, codes_BTm1: Codes | None, codes_BS: Codes, **settings: float
     ) -> Float[np.ndarray, "B S L D"]:
         """w of `rollout_batch`, without decoding."""
-        codes_BS = self._codes_of(codes_BS, len(frames_BTHWC), None)
+        codes_BS = self.check_codes(codes_BS, len(frames_BTHWC), None)
         result = np.empty((*codes_BS.shape, self.config.rows, self.config.style_dim), np.float32)
-        steps = self._batches(
-            frames_BTHWC, codes_BTm1, codes_BS, self.knobs(**knobs), self.reencode_every(reencode_every)
-        )
-        for rows, number, w_BLD in steps:
+        for rows, number, w_BLD in batch_steps(self, frames_BTHWC, codes_BTm1, codes_BS, **settings):
             result[rows, number] = np.asarray(w_BLD)[: len(result[rows])]
         return result
 
-    def _batches(
-        self,
-        frames_BTHWC: np.ndarray,
-        codes_BTm1: Codes | None,
-        codes_BS: np.ndarray,
-        knobs: Knobs,
-        reencode_every: int,
-    ) -> Iterator[tuple[slice, int, jax.Array]]:
-        """(rows of the result, number of the step, their w) in turn.
-
-        All groups have one size, the last is filled up with its last rollout, so that one compiled step serves them.
-        """
-        if codes_BTm1 is not None:
-            codes_BTm1 = self._codes_of(codes_BTm1, len(frames_BTHWC), np.shape(frames_BTHWC)[1] - 1)
-        group = min(BATCH, len(codes_BS))
-        for first in range(0, len(codes_BS), BATCH):
-            index = np.minimum(first + np.arange(group), len(codes_BS) - 1)
-            known = None if codes_BTm1 is None else codes_BTm1[index]
-            state = self.start(np.asarray(frames_BTHWC)[index], known, knobs)
-            for number, codes_B in enumerate(codes_BS[index].T):
-                state, w_BLD = self.player.step(state, jax.device_put(codes_B, self.jax_device), knobs)
-                if reencode_every and (number + 1) % reencode_every == 0:
-                    state = self._reencoded(state, self.codec.decode(to_torch(w_BLD)))
-                yield slice(first, first + group), number, w_BLD
-
-    def _codes_of(self, codes: Codes, batch: int, length: int | None) -> np.ndarray:
+    def check_codes(self, codes: Codes, batch: int, length: int | None) -> np.ndarray:
+        """Codes (batch, length) of this world as int32; None for any length."""
         return check_codes(codes, len(self.codes), (batch, length))
 
     def _check_parts(self) -> None:

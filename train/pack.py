@@ -40,6 +40,7 @@ def pack_world(parts: Parts, path: Path) -> None:
         dynamics=asdict(config.dynamics.model),
         noise_level=config.world.noise_level,
         clamp=config.world.clamp,
+        temperature=config.world.temperature,
         reencode_every=config.world.reencode_every,
         provenance=Provenance(
             run=parts.run.path.name,

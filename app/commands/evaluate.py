@@ -37,6 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of every random choice (default: 0)")
     parser.add_argument("--noise-level", type=float, metavar="X", help="context noise told to the dynamics")
     parser.add_argument("--clamp", type=float, metavar="X", help="cut off generated w beyond X standard deviations")
+    parser.add_argument("--temperature", type=float, metavar="X", help="of a flow head's draws: 1 as learned, 0 none")
     parser.add_argument(
         "--reencode", type=int, metavar="N", help="go on from the encoded frame every N steps; 0: never"
     )
@@ -76,9 +77,14 @@ def run(args: argparse.Namespace) -> int:
     print(f"held out? {chosen.said}")
     world = load_world(str(folder), args.device)
     try:
-        world.play_with(noise_level=args.noise_level, clamp=args.clamp, reencode_every=args.reencode)
+        world.play_with(
+            noise_level=args.noise_level,
+            clamp=args.clamp,
+            temperature=args.temperature,
+            reencode_every=args.reencode,
+        )
     except ValueError as error:
-        raise user_error("--noise-level, --clamp, --reencode", error) from error
+        raise user_error("--noise-level, --clamp, --temperature, --reencode", error) from error
     evaluate(
         world,
         store,

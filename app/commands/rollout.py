@@ -37,10 +37,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--steps", type=int, metavar="N", help="frames to generate (default: the list's length, or 100)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the random actions (default: 0)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of random actions, and of what a flow head draws (default: 0)"
+    )
     parser.add_argument("--crop", default="center", metavar="center|fit|x,y,w,h", help="how the prompt is framed")
     parser.add_argument("--noise-level", type=float, metavar="X", help="context noise told to the dynamics")
     parser.add_argument("--clamp", type=float, metavar="X", help="cut off generated w beyond X standard deviations")
+    parser.add_argument("--temperature", type=float, metavar="X", help="of a flow head's draws: 1 as learned, 0 none")
     parser.add_argument(
         "--reencode", type=int, metavar="N", help="go on from the encoded frame every N steps; 0: never"
     )
@@ -64,9 +67,16 @@ def run(args: argparse.Namespace) -> int:
         args.prompt, world.prompts, size=world.size, fps=world.fps, window=world.config.window, crop=args.crop
     )
     try:
-        world.reset(prompt, noise_level=args.noise_level, clamp=args.clamp, reencode_every=args.reencode)
+        world.reset(
+            prompt,
+            noise_level=args.noise_level,
+            clamp=args.clamp,
+            temperature=args.temperature,
+            reencode_every=args.reencode,
+            seed=args.seed,
+        )
     except ValueError as error:
-        raise user_error("--noise-level, --clamp, --reencode", error) from error
+        raise user_error("--noise-level, --clamp, --temperature, --reencode, --seed", error) from error
     rate = _film(world, prompt, codes, args.out, plain=args.plain)
     films = ", ".join(args.out)
     print(f"{len(codes)} frames of {world.size}x{world.size} from prompt {name}, {rate:.1f} frames/s: {films}")

@@ -18,7 +18,7 @@ def describe_world(world: EvaluatedWorld, folder: Path | None, side: int) -> dic
     manifest = read_manifest(place)
     played = getattr(world, "config", manifest)  # may differ from the manifest: see `World.play_with`
     return said | {
-        "play": {name: getattr(played, name) for name in ("noise_level", "clamp", "reencode_every")},
+        "play": {name: getattr(played, name) for name in ("noise_level", "clamp", "temperature", "reencode_every")},
         "name": manifest.provenance.run or place.name,
         "fps": manifest.fps,
         "window": manifest.window,
