@@ -83,8 +83,11 @@ def test_codes_that_the_dynamics_cannot_tell_apart_are_named(trained):
     assert "codes 0 and 2" in alarm
 
 
-def test_an_interrupted_run_ends_in_the_same_bits(tmp_path):
-    config = dataclasses.replace(CONFIG, steps_per_call=2, loss=LossConfig(unroll=0))
+@pytest.mark.parametrize("head", ["regression", "flow"])
+def test_an_interrupted_run_ends_in_the_same_bits(tmp_path, head):
+    model = dataclasses.replace(CONFIG.model, head=head, flow_width=16)
+    loss = LossConfig(unroll=0, flow_draws=2)
+    config = dataclasses.replace(CONFIG, steps_per_call=2, model=model, loss=loss)
     straight = DynamicsStage(config, world(), seed=1)
     for step in range(0, 6, 2):
         straight.advance(step, step / 6, 1.0)
@@ -95,6 +98,17 @@ def test_an_interrupted_run_ends_in_the_same_bits(tmp_path):
     resumed.advance(4, 4 / 6, 1.0)
     for one, other in zip(jax.tree.leaves(straight.state()), jax.tree.leaves(resumed.state()), strict=True):
         assert np.asarray(one).tobytes() == np.asarray(other).tobytes()
+
+
+def test_a_flow_head_is_told_how_much_w_changes():
+    latents = world(4)
+    stage = DynamicsStage(
+        dataclasses.replace(CONFIG, model=dataclasses.replace(CONFIG.model, head="flow")), latents, seed=0
+    )
+    w_FLD = np.asarray(stage._data.w_FLD)[: 2 * SHOT]  # the other two shots are held out
+    change = np.diff(w_FLD.reshape(2, SHOT, DIM), axis=1)
+    scale = stage.train_state.params["head"]["scale"]
+    np.testing.assert_allclose(scale, np.sqrt(np.mean(change**2, axis=(0, 1))), rtol=1e-5)
 
 
 def test_loading_a_state_copies_it(trained):

@@ -48,7 +48,13 @@ def random_params(init: Callable[[jax.Array], Any], rng: np.random.Generator) ->
 
 
 def world_parts(
-    *, form: str = "warp", rows: int = 1, context_noise: float = 0.7, seed: int = 0, **changes: Any
+    *,
+    form: str = "warp",
+    rows: int = 1,
+    context_noise: float = 0.7,
+    head: str = "regression",
+    seed: int = 0,
+    **changes: Any,
 ) -> tuple[WorldManifest, Tensors, Prompts]:
     """Manifest, tensors and prompts of a world that moves visibly; `changes` are fields of the manifest."""
     student = StudentConfig(SIZE, DIM, (16, 8, 8))
@@ -56,12 +62,13 @@ def world_parts(
     warp = WarpConfig(size=16, encoder_channels=(4, 4, 8), decoder_channels=(4, 4, 8))
     actions = LatentActionConfig(form, CODES, 8, warp=warp, mlp=ActionMLPConfig(rows, DIM, hidden=16, layers=1))
     dynamics = DynamicsConfig(
-        16, 2, heads=2, head_dim=8, window=WINDOW, codes=CODES, rows=rows, style_dim=DIM, context_noise=context_noise
-    )
+        16, 2, heads=2, head_dim=8, window=WINDOW, codes=CODES, rows=rows, style_dim=DIM, context_noise=context_noise,
+        head=head, flow_width=16,
+    )  # fmt: skip
     rng = np.random.default_rng(seed)
     params = random_params(DynamicsModel(dynamics).init, rng)
     # a gentle head: the frames shall move, and not run away
-    params["head"]["project_out"]["kernel"] *= 0.3
+    (params["head"] if head == "regression" else params["head"]["leave"])["project_out"]["kernel"] *= 0.3
     model = LatentActionModel(actions)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
