@@ -13,6 +13,8 @@ from genie_jax.dynamics import DynamicsConfig, DynamicsModel
 from genie_jax.dynamics_loss import LossConfig
 from genie_jax.rollout import rollout
 from genie_jax.training import OptimizerConfig, init_state, make_optimizer, make_train_step
+from torch_bridge.crosscheck.dynamics import check_dynamics, check_layers, draw_inputs
+from torch_bridge.reference.x_transformers import DynamicsTwin
 from torch_bridge.world import World
 from train.world import WorldConfig
 
@@ -229,3 +231,14 @@ def test_settings_that_cannot_be_are_refused(world):
         plain.reset(prompt, temperature=1.0)
     with pytest.raises(ValueError, match="temperature"):
         WorldConfig(temperature=-0.5)
+
+
+def test_the_cross_check_finds_the_flow_head_equal_and_a_fault_in_its_own_row():
+    model, params = make(context_noise=0.5)
+    rows = list(check_dynamics(model.config, params))
+    assert [row.module for row in rows if not row.passed] == []
+    assert {"flow head", "prediction, all layers", "cached rollout, 64 frames"} <= {row.module for row in rows}
+    twin = DynamicsTwin(model.config, params)
+    twin.flow.leaves["blocks/modulation/bias"][0] += 1e-2
+    faulty = check_layers(model, params, twin, draw_inputs(model.config, 0))
+    assert [row.module for row in faulty if not row.passed] == ["flow head", "prediction, all layers"]

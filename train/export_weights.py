@@ -95,12 +95,15 @@ def _dynamics(origin: Origin) -> Entry | None:
 
 
 def _added(origin: Origin) -> Entry | None:
-    """What the dynamics have around that wrapper: embeddings of code and noise level, statistics of w."""
+    """What the dynamics have around that wrapper: embeddings of code and noise level, statistics of w, a flow head."""
     found = origin.find("dynamics")
     if found is None:
         return None
     place, tensors, config = found
     names = {"params/embed/code": "code", "params/embed/level": "level", "w_mean": "w_mean", "w_std": "w_std"}
+    if config.get("head") == "flow":  # in its own names, but for the final norm, which the wrapper has
+        own = (name for name in tensors if name.startswith("params/head/") and "final_norm" not in name)
+        names |= {name: name.removeprefix("params/") for name in own}
     return place, {name: tensors[ours] for ours, name in names.items() if ours in tensors}, config
 
 

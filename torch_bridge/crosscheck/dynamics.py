@@ -26,12 +26,14 @@ from genie_jax.trees import flatten_tree
 from torch_bridge.crosscheck.report import Row, compare
 from torch_bridge.reference.dynamics_loss import clip_loss
 from torch_bridge.reference.dynamics_names import places
+from torch_bridge.reference.flow_head import FlowHeadTwin
 from torch_bridge.reference.x_transformers import DynamicsTwin
 
 FORWARD, GRADIENT = 1e-5, 1e-4
 # optax computes 1 - b2^t in float32, where up to 1e-5 of it is rounding.
 OPTIMIZER = 1e-4
 SECOND_STEP = 0.25  # the second step's gradients, in those of the first
+NOT_COMPARED = "not compared: loss, gradients and optimiser step of dynamics with a flow head"
 BATCH, BEYOND_WINDOW, ROLLOUT_STEPS = 2, 8, 64
 
 
@@ -69,7 +71,7 @@ def check_dynamics(
         seed: of inputs and noise. Normalised w is standard normal.
 
     Returns:
-        Rows in the order of the arithmetic.
+        Rows in the order of the arithmetic. Of dynamics with a flow head no training: see `NOT_COMPARED`.
     """
     config = replace(config, compute_dtype="float32")
     model, twin = DynamicsModel(config), DynamicsTwin(config, params)
@@ -80,8 +82,9 @@ def check_dynamics(
     codes_BS = rng.integers(config.codes, size=(len(prompt.w_BTLD), ROLLOUT_STEPS))
     yield compare("weights, there and back", flatten_tree(params), flatten_tree(twin.params()), tolerance=0)
     yield from check_layers(model, params, twin, inputs)
-    yield from _training(model, params, twin, inputs, loss or LossConfig(), seed)
-    yield check_optimizer_step(params, twin, optimizer or OptimizerConfig())
+    if config.head == "regression":
+        yield from _training(model, params, twin, inputs, loss or LossConfig(), seed)
+        yield check_optimizer_step(params, twin, optimizer or OptimizerConfig())
     yield check_rollout(model, params, twin, prompt, codes_BS)
 
 
@@ -123,10 +126,27 @@ def check_layers(model: DynamicsModel, params: Params, twin: DynamicsTwin, input
         before, between, after = hidden[2 * i : 2 * i + 3]
         yield compare(f"block {i} attention", attend(layer, before.numpy()), between, tolerance=FORWARD)
         yield compare(f"block {i} feed-forward", mix(layer, between.numpy()), after, tolerance=FORWARD)
-    head = nnx.merge(graph_of(lambda rngs: Head(config, rngs)), params["head"])
-    yield compare("head", head(hidden[-1].numpy()), projected, tolerance=FORWARD)
+    if twin.flow is None:
+        head = nnx.merge(graph_of(lambda rngs: Head(config, rngs)), params["head"])
+        yield compare("head", head(hidden[-1].numpy()), projected, tolerance=FORWARD)
+    else:
+        yield _flow_head(model, params, twin.flow, hidden[-1])
     ours = jax.jit(model.apply)(params, w, codes, noise_level_BT=level)
     yield compare("prediction, all layers", ours, theirs, tolerance=FORWARD)
+
+
+def _flow_head(model: DynamicsModel, params: Params, twin: FlowHeadTwin, out_BNM: Tensor) -> Row:
+    """The velocity at random places and times, and the draws from random noise."""
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal((*out_BNM.shape[:2], twin.config.features), dtype=np.float32)
+    time = rng.random(noise.shape[:2], dtype=np.float32)
+    with torch.no_grad():
+        condition, x, when = twin.condition(out_BNM), torch.from_numpy(noise), torch.from_numpy(time)
+        theirs = {"velocity": twin.velocity(x, when, condition), "draw": twin.change(condition, x, when)}
+    head = params["head"]
+    drawn = jax.jit(model.flow.draw)(head, out_BNM.numpy(), noise) * model.flow.scale(head, time)
+    ours = {"velocity": jax.jit(model.flow.velocity)(head, noise, time, out_BNM.numpy()), "draw": drawn}
+    return compare("flow head", ours, theirs, tolerance=FORWARD)
 
 
 def _hidden_states(twin: DynamicsTwin, *inputs: Tensor | None) -> list[Tensor]:

@@ -18,7 +18,7 @@ from genie_jax.training import OptimizerConfig
 from genie_jax.trees import leaf_name
 from genie_jax.vq import VectorQuantizer, VQConfig
 from torch_bridge.crosscheck.actions import check_actions
-from torch_bridge.crosscheck.dynamics import Prompt, check_dynamics
+from torch_bridge.crosscheck.dynamics import NOT_COMPARED, Prompt, check_dynamics
 from torch_bridge.crosscheck.quantizer import check_quantizer
 from torch_bridge.crosscheck.report import Report, Row
 from torch_bridge.manifest import parse_config
@@ -55,6 +55,7 @@ DYNAMICS = {
         context_noise=0.0,
         residual=False,
     ),
+    "flow head": DynamicsConfig(width=32, layers=1, heads=2, head_dim=16, style_dim=24, head="flow", flow_width=24),
 }
 QUANTIZERS = {
     "Euclidean": VQConfig(kmeans_start=False),
@@ -103,7 +104,7 @@ def random_params(shapes: Params, seed: int) -> Params:
 def _of_random_weights(seed: int, tell: Tell) -> Iterator[Row]:
     key = jax.random.key(seed)
     for name, config in DYNAMICS.items():
-        tell(f"dynamics, {name}")
+        tell(f"dynamics, {name}" + (f" ({NOT_COMPARED})" if config.head == "flow" else ""))
         params = random_params(jax.eval_shape(DynamicsModel(config).init, key), seed)
         yield from _named(name, check_dynamics(config, params, seed=seed))
     for name, config in QUANTIZERS.items():
@@ -117,10 +118,10 @@ def _of_random_weights(seed: int, tell: Tell) -> Iterator[Row]:
 
 
 def _of_world(world: World, seed: int, tell: Tell) -> Iterator[Row]:
-    tell("dynamics")
+    config = world.player.model.config
+    tell("dynamics" + (f" ({NOT_COMPARED})" if config.head == "flow" else ""))
     params, prompt = _on_cpu(world.player.params), _prompt(world)
     loss, optimizer = _training_of(world)
-    config = world.player.model.config
     yield from check_dynamics(config, params, prompt=prompt, loss=loss, optimizer=optimizer, seed=seed)
     tell("quantiser")
     model, book = world.actions.model, _on_cpu(world.actions.vq_state)

@@ -51,7 +51,7 @@ class Place(NamedTuple):
 
 
 def places(config: DynamicsConfig) -> Iterator[Place]:
-    """Every parameter of the dynamics and its name in the twin."""
+    """Every parameter of the dynamics and its name in the twin; of a flow head only the final norm is the package's."""
     yield Place("embed/project_in/kernel", None, f"{WRAPPER}project_in.weight")
     yield Place("embed/code", None, "code")
     if config.context_noise > 0:
@@ -72,8 +72,10 @@ def places(config: DynamicsConfig) -> Iterator[Place]:
             names |= {f"attention/{side}_norm/gain": f"{attention}.1.{side}_rmsnorm.gamma" for side in "qk"}
         for ours, theirs in names.items():
             yield Place(f"blocks/{ours}", layer, theirs)
-    yield Place("head/final_norm/gain", None, f"{WRAPPER}attn_layers.final_norm.g")
-    yield Place("head/project_out/kernel", None, f"{WRAPPER}project_out.weight")
+    norm = "head/enter/final_norm/gain" if config.head == "flow" else "head/final_norm/gain"
+    yield Place(norm, None, f"{WRAPPER}attn_layers.final_norm.g")
+    if config.head == "regression":
+        yield Place("head/project_out/kernel", None, f"{WRAPPER}project_out.weight")
 
 
 def wrapper_state(config: DynamicsConfig, leaves: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

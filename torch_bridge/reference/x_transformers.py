@@ -20,6 +20,7 @@ from genie_jax.dynamics import DynamicsConfig, DynamicsModel
 from genie_jax.nn import Params
 from genie_jax.trees import flatten_tree, leaf_name, unflatten_tree
 from torch_bridge.reference.dynamics_names import places
+from torch_bridge.reference.flow_head import FlowHeadTwin
 
 
 def make_wrapper(config: DynamicsConfig) -> ContinuousTransformerWrapper:
@@ -48,8 +49,9 @@ def make_wrapper(config: DynamicsConfig) -> ContinuousTransformerWrapper:
         ff_swish=stack.activation == "silu",
         verbose=False,
     )
+    out = features if config.head == "regression" else None  # a flow reads the normed output itself
     return ContinuousTransformerWrapper(
-        dim_in=features, dim_out=features, max_seq_len=None, use_abs_pos_emb=False, attn_layers=decoder
+        dim_in=features, dim_out=out, max_seq_len=None, use_abs_pos_emb=False, attn_layers=decoder
     )
 
 
@@ -65,6 +67,7 @@ class DynamicsTwin(nn.Module):
         super().__init__()
         self.config = config
         self.transformer = make_wrapper(config)
+        self.flow: FlowHeadTwin | None = None  # comes with the weights
         self.code = nn.Parameter(torch.zeros(config.codes, config.width))
         noisy = config.context_noise > 0
         self.level = nn.Parameter(torch.zeros(config.noise_buckets, config.width)) if noisy else None
@@ -101,7 +104,10 @@ class DynamicsTwin(nn.Module):
         projected, added = self.tokens(w_BTLD, codes_BT, level_BT)
         out = self.transformer(projected, sum_embeds=added, attn_mask=self.mask(projected.shape[1]))
         per_frame = self.config.tokens_per_frame
-        predicted = out[:, per_frame - 1 :: per_frame].reshape(w_BTLD.shape)
+        predicted = out[:, per_frame - 1 :: per_frame]
+        if self.flow is not None:
+            predicted = self.flow.change(predicted, torch.zeros_like(w_BTLD.flatten(2)), level_BT)
+        predicted = predicted.reshape(w_BTLD.shape)
         if not self.config.residual:
             return predicted
         return predicted + (w_BTLD if level_BT is None else w_BTLD / (1 + level_BT[..., None, None].square()))
@@ -113,19 +119,29 @@ class DynamicsTwin(nn.Module):
         for place in places(self.config):
             theirs = place.to_theirs(place.part(leaves[place.ours]))
             own[place.theirs].copy_(torch.from_numpy(np.array(theirs)))
+        if self.config.head == "flow":
+            self.flow = FlowHeadTwin(self.config.flow(), flatten_tree(params["head"]))
 
     def params(self) -> Params:
         """The weights as `DynamicsModel.init` gives them."""
         return self._gather({name: parameter.detach() for name, parameter in self.named_parameters()})
 
     def gradients(self) -> Params:
-        """The gradients of the last backward pass as a tree of parameters; zeros where none arrived."""
+        """The gradients of the last backward pass as a tree of parameters; zeros where none arrived.
+
+        Raises:
+            ValueError: the dynamics have a flow head, whose twin is not trained.
+        """
+        if self.flow is not None:
+            raise ValueError("the twin of a flow head has no gradients: compare its forward pass alone.")
         return self._gather({n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in self.named_parameters()})
 
     def _gather(self, tensors: Mapping[str, Tensor]) -> Params:
         like = jax.eval_shape(DynamicsModel(self.config).init, jax.random.key(0))
         named = jax.tree_util.tree_leaves_with_path(like)
         leaves = {leaf_name(path): np.empty(leaf.shape, np.float32) for path, leaf in named}
+        for name, leaf in ({} if self.flow is None else self.flow.leaves).items():
+            leaves[f"head/{name}"][...] = leaf.numpy()
         for place in places(self.config):
             place.part(leaves[place.ours])[...] = place.to_ours(tensors[place.theirs].numpy())
         return unflatten_tree(leaves, like, what="the twin")
