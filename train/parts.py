@@ -202,7 +202,9 @@ class Parts:
         codes_F = self.result("actions", "codes")["codes"]
         shots = self.corpus.train_shots, self.corpus.heldout_shots
         latents = Latents(w_FLD, codes_F, *shots, mean_LD, std_LD)
-        return DynamicsStage(self.config.dynamics, latents, seed=self.config.seed, device=self.jax_device)
+        config = self.config.dynamics
+        seed = self.config.seed if config.seed is None else config.seed
+        return DynamicsStage(config, latents, seed=seed, device=self.jax_device)
 
 
 @contextmanager
