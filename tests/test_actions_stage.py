@@ -14,6 +14,7 @@ from moving import moving_squares, positions
 from genie_jax.action_mlp import ActionMLPConfig
 from genie_jax.latent_action import LatentActionConfig
 from genie_jax.warp import WarpConfig
+from train.action_pictures import action_strips, usage_bars
 from train.actions import ActionsConfig, ActionsStage, infer_corpus_codes, load_action_model
 from train.checkpoint import Meta, load, save
 from train.errors import UserError
@@ -106,6 +107,19 @@ def test_previews_show_usage_and_what_each_code_does(stage: ActionsStage) -> Non
     assert set(pictures) == {"usage", "codes"}
     assert all(p.dtype == np.uint8 and p.ndim == 3 and p.shape[2] == 3 for p in pictures.values())
     assert pictures["codes"].shape[1] > 6 * 2 * 16  # frame t, four codes, frame t+1, enlarged
+
+
+@pytest.mark.parametrize("codes", [2, 8, 64])
+def test_pictures_have_room_for_every_code(codes: int) -> None:
+    counts = np.zeros(codes, np.int64)
+    counts[-1] = 5
+    bars = usage_bars(counts)
+    _, columns = np.nonzero((bars[:-20] == (31, 119, 180)).all(-1))
+    assert columns.min() >= bars.shape[1] * (codes - 1) / codes
+    assert np.ptp(columns) >= 10
+    strips = action_strips(np.zeros((1, 2, 8, 8, 3)), np.zeros((1, codes, 8, 8, 3)), np.array([codes - 1]))
+    _, columns = np.nonzero((strips == (255, 200, 0)).all(-1))
+    assert columns.min() > strips.shape[1] * codes / (codes + 2) - 8
 
 
 def test_health_names_collapse_and_useless_predictions(stage: ActionsStage) -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from torch_bridge import bundle
 from torch_bridge.bundle import locate_world, read_world, write_world
+from torch_bridge.keys import key_of
 from torch_bridge.manifest import Code, Provenance, WorldManifest, numbered_codes
 
 SIZE = 8
@@ -184,4 +185,7 @@ def test_manifest_invariants() -> None:
     with pytest.raises(ValueError, match="at least one code"):
         manifest(codes=())
     assert [c.usage for c in numbered_codes([3, 1, 0])] == [0.75, 0.25, 0.0]
-    assert len({c.key for c in numbered_codes(np.zeros(64))}) == 64
+    keys = [c.key for c in numbered_codes(np.zeros(64))]
+    assert len(set(keys)) == 64
+    assert [key_of({" ": "space"}.get(key, key)) for key in keys] == keys  # each is a key that there is
+    assert keys[:10] == [*"123456789a"]

@@ -104,7 +104,7 @@ def test_paths_that_name_no_film(tmp_path: Path) -> None:
         Gif(tmp_path / "a.gif", 10).close()
 
 
-@pytest.mark.parametrize(("size", "count"), [(64, 8), (100, 12), (256, 1), (33, 8), (512, 3)])
+@pytest.mark.parametrize(("size", "count"), [(64, 8), (100, 12), (256, 1), (33, 8), (512, 3), (64, 2), (64, 64)])
 def test_the_panel_leaves_the_picture_alone_and_lights_the_held_key(size: int, count: int) -> None:
     panel = Overlay(numbered_codes(np.ones(count)), size)
     frame = np.random.default_rng(0).integers(0, 256, (size, size, 3), np.uint8)

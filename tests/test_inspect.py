@@ -143,6 +143,16 @@ def test_true_actions_of_each_code() -> None:
     assert coincidence(codes, codes + 4, 3).nmi == pytest.approx(1)
 
 
+@pytest.mark.parametrize("count", [2, 64])
+def test_fewest_and_most_codes_are_all_shown(count: int, tmp_path: Path) -> None:
+    world = SlidingWorld(tuple((k % 8 - 4, k // 8 - 4) for k in range(count)))
+    found, responses = inspect_world(world, world.codes, prompts()[:2], name="many", source="made", steps=2, log=quiet)
+    assert len(found.codes) == count
+    write_inspection(tmp_path, found, responses)
+    page = (tmp_path / "inspect.html").read_text(encoding="utf-8")
+    assert all(f"go {k}<" in page for k in range(count))
+
+
 @pytest.fixture(scope="module")
 def parts() -> tuple[WorldManifest, Tensors, Prompts]:
     """A small world, made once: it takes seconds."""

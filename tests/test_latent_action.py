@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from moving import MOVES, moving_squares, positions
 
+from genie_jax.action_masking import drop_entries, hide_patches
 from genie_jax.action_mlp import ActionMLPConfig
 from genie_jax.action_training import init_action_state, make_action_step
 from genie_jax.clips import Clip
@@ -101,6 +102,58 @@ def test_gradients_reach_every_parameter(config: LatentActionConfig, gradient: s
     assert bool(after.initted)
     assert 1 <= float(metrics["perplexity"]) <= config.codes
     assert all(np.isfinite(value) for value in metrics.values())
+
+
+@pytest.mark.parametrize("config", [WARP, MLP], ids=["warp", "mlp"])
+def test_a_mask_hides_from_the_decoder_alone(config: LatentActionConfig) -> None:
+    model, params, book = fresh(config)
+    masked = LatentActionModel(dataclasses.replace(config, mask=0.5))
+    clip, _ = clip_for(config, 4, 2)
+    started, losses = book._replace(initted=jnp.array(True)), {of: jax.jit(of.loss) for of in (model, masked)}
+    whole, once, again, other = (
+        losses[of](params, started, clip, key=jax.random.key(key))[1][1]
+        for of, key in ((model, 1), (masked, 1), (masked, 1), (masked, 2))
+    )
+    assert once["commitment"] == whole["commitment"]  # the encoder sees everything
+    assert once["prediction"] == again["prediction"]
+    assert len({float(metrics["prediction"]) for metrics in (whole, once, other)}) == 3
+    codes = jnp.zeros((4, 1), jnp.int32)
+    assert np.array_equal(masked.predict(params, book, clip, codes), model.predict(params, book, clip, codes))
+
+
+def test_hidden_patches_are_a_share_of_every_picture_and_show_its_mean() -> None:
+    pictures = jnp.array(np.random.default_rng(0).random((32, 16, 16, 3)), jnp.float32)
+    hidden = hide_patches(pictures, 0.3, patches=4, key=jax.random.key(0))
+    changed = (hidden != pictures).any(-1)
+    by_patch = changed.reshape(32, 4, 4, 4, 4).transpose(0, 1, 3, 2, 4).reshape(32, 16, 16)
+    assert (by_patch.all(-1) == by_patch.any(-1)).all()
+    assert (by_patch.all(-1).sum(-1) == round(0.3 * 16)).all()
+    assert len(np.unique(by_patch.all(-1), axis=0)) > 16  # each picture has patches of its own
+    mean = jnp.broadcast_to(pictures.mean((1, 2), keepdims=True), pictures.shape)
+    assert np.array_equal(hidden[changed], mean[changed])
+    dropped = drop_entries(jnp.ones((200, 100)), 0.25, key=jax.random.key(0))
+    np.testing.assert_allclose(np.unique(dropped), [0, 1 / 0.75], rtol=1e-6)
+    assert float(dropped.mean()) == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize("codes", [2, 64])
+def test_fewest_and_most_codes_train_even_where_a_batch_has_fewer_vectors(codes: int) -> None:
+    model = LatentActionModel(dataclasses.replace(MLP, codes=codes))
+    optimizer = make_optimizer(OptimizerConfig())
+    state, train = init_action_state(model, optimizer, seed=0), make_action_step(model, optimizer, seed=0)
+    for step in range(200):
+        clip, _ = clip_for(MLP, 16, 2, seed=step)
+        state, metrics = train(state, jax.tree.map(lambda leaf: leaf[None], clip), step, 1e-3)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((state, metrics)))
+    used = np.unique(model.infer(state.params, state.quantizer, clip_for(MLP, 64, 9, seed=99)[0]))
+    assert len(used) > codes / 4
+    assert used.max() < codes
+
+
+def test_numbers_of_codes_and_masks_that_cannot_be_are_refused() -> None:
+    for wrong, words in (({"codes": 1}, "2 to 64"), ({"codes": 65}, "2 to 64"), ({"mask": 1.0}, "mask 1.0")):
+        with pytest.raises(ValueError, match=words):
+            LatentActionConfig(**wrong)
 
 
 def test_infer_needs_the_encoder_alone() -> None:

@@ -159,6 +159,10 @@ def test_a_raised_version_of_its_code_changes_what_one_step_is_fingerprinted_by(
         (["--run", "RUN", "--minutes", "0"], "--minutes 0"),
         (["--run", "RUN", "--device", "tpu"], "--device tpu"),
         (["--run", "RUN", "--fps"], "--fps"),
+        (["--run", "RUN", "--codes", "65"], "give 2 to 64"),
+        (["a.mp4", "--run", "RUN", "--actions", "gone.npz"], "gone.npz: there is no such file"),
+        (["a.mp4", "--run", "RUN", "--actions.labels", "0.1"], "give --actions A.npz"),
+        (["a.mp4", "--run", "RUN", "--actions.labels", "2"], "--actions.labels 2"),
         (["a.mp4", "--frames", "b", "--run", "RUN"], "one or the other"),
     ],
 )
@@ -169,6 +173,35 @@ def test_bad_input_is_one_line(
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
     assert fault in lines[0]
+
+
+def test_labels_name_the_codes_until_a_person_does(
+    straight: Path, video: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, file = video.parent / "labelled", video.parent / "clip.npz"
+    shutil.copytree(straight, run)
+    actions = np.random.default_rng(0).integers(0, 2, 150)
+    np.savez(file, actions=actions, action_names=np.array(["duck", "jump"]))
+    words = ["train", str(video), "--run", str(run), "--device", "cpu"]
+    assert main([*words, "--actions", str(file), "--actions.labels", "0.8"]) == 0
+    begun = [line.split(":")[0] for line in capsys.readouterr().out.splitlines() if ": begins" in line]
+    assert begun == ["actions", "dynamics", "world"]
+    manifest, tensors, _ = read_world(run)
+    named = [code.name for code in manifest.codes if not code.name.startswith("action ")]
+    assert named
+    assert {name.split()[0] for name in named} <= {"duck", "jump"}
+    assert not [name for name in tensors["actions"] if name.startswith("params/labels")]
+    number = next(k for k, code in enumerate(manifest.codes) if code.name in named)
+    name_codes(run / "world", {number: "mine"}, {})
+    assert main([*words, "--world.prompts=3"]) == 0
+    again = read_world(run)[0]
+    assert [code.name for code in again.codes if code.name not in named and not code.name.startswith("action ")] == [
+        "mine"
+    ]
+    assert again.codes[number].name == "mine"
+    np.savez(file, actions=actions[:100])
+    assert main([*words, "--actions", str(file)]) == 2
+    assert "100 actions" in capsys.readouterr().err
 
 
 def test_names_of_codes_survive_a_new_packing(straight: Path, video: Path) -> None:

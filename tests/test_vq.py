@@ -166,6 +166,16 @@ def test_alarms_tell_collapse_from_an_unused_action() -> None:
     assert "codes to 6" in unused
 
 
+def test_alarms_fit_two_codes_and_sixty_four() -> None:
+    assert usage_alarms(np.array([88, 12])) == []  # a rare action is no collapse
+    assert "collapsed" in usage_alarms(np.array([995, 5]))[0]
+    even = np.random.default_rng(0).multinomial(512, np.full(64, 1 / 64))
+    assert even.min() < 5.12  # below 1%, by chance
+    assert usage_alarms(even) == []
+    even[7] = 0
+    assert "code 7 is hardly ever used (below 0.16% of the pairs)" in usage_alarms(even)[0]
+
+
 def test_alarms_tell_deaf_dynamics_from_codes_that_do_the_same() -> None:
     apart = 1.0 - np.eye(4)
     assert effect_alarms(apart) == []

@@ -6,6 +6,7 @@ from PIL import Image, ImageDraw
 
 INK, BAR, PAPER, FRAME = (40, 40, 40), (31, 119, 180), (255, 255, 255), (255, 200, 0)
 MARGIN, HEADER, BORDER, ENLARGE = 6, 16, 2, 2
+SLOT = 30  # pixels that a bar and its words need
 
 
 def action_strips(
@@ -38,9 +39,9 @@ def action_strips(
 
 
 def usage_bars(counts_K: Int[np.ndarray, " K"], *, size: tuple[int, int] = (320, 160)) -> UInt8[np.ndarray, "H W 3"]:
-    """How often each code occurs: a bar for each, with its share of all."""
-    width, height = size
-    page = Image.new("RGB", size, PAPER)
+    """How often each code occurs: a bar for each, with its share of all; wider than `size` where it must be."""
+    width, height = max(size[0], SLOT * len(counts_K)), size[1]
+    page = Image.new("RGB", (width, height), PAPER)
     pen = ImageDraw.Draw(page)
     share_K = counts_K / max(int(counts_K.sum()), 1)
     slot, bottom, room = width / len(counts_K), height - 18, height - 40
