@@ -22,7 +22,7 @@ from torch_bridge.manifest import Code, WorldManifest, numbered_codes
 from train.code_names import name_codes, names_setting, restore_names
 from train.errors import UserError
 from train.evaluate.flow import consistency, mean_flow
-from train.inspection import format_table, inspect_world
+from train.inspection import format_table, inspect_world, write_inspection
 from train.inspection.movement import movement_in_words
 from train.inspection.truth import coincidence
 from train.run import Run
