@@ -208,6 +208,17 @@ def test_play_repeats_itself_by_its_seed_in_a_session_as_in_a_batch(world):
     np.testing.assert_array_equal(player.rollout(codes[1:]), alone[0][1:])
 
 
+def test_every_step_draws_anew(world):
+    """From one w with one code, two steps differ: the stream moves on."""
+    settings = world.knobs(temperature=1.0)
+    state = world.start(world.prompts["00"][None, :1], None, settings, seed=1)
+    start, key = np.array(state.w_BLD), jax.random.key_data(state.key_B).tolist()
+    state, _ = world.advance(state, 0, settings)
+    assert jax.random.key_data(state.key_B).tolist() != key
+    one = world.player.model.noise(jax.random.wrap_key_data(jnp.asarray(key, jnp.uint32)), jnp.asarray(start))
+    assert np.abs(np.asarray(world.player.model.noise(state.key_B, jnp.asarray(start)) - one)).max() > 0.1
+
+
 def test_temperature_changes_the_draws_and_compiles_nothing(world):
     prompt, codes = world.prompts["00"], [1, 2, 3]
     made, compiled = [], []
