@@ -189,3 +189,4 @@ def test_manifest_invariants() -> None:
     assert len(set(keys)) == 64
     assert [key_of({" ": "space"}.get(key, key)) for key in keys] == keys  # each is a key that there is
     assert keys[:10] == [*"123456789a"]
+    assert not [key for key in keys if key[0] == "F" and int(key[1:]) > 12]  # which no keyboard has
