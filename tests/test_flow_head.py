@@ -65,10 +65,10 @@ def next_frames(head: str):
         state, _ = train(state, (), step, 3e-3)
     start, codes = jnp.zeros((512, *MODES.shape)), jnp.zeros(512, jnp.int32)
 
+    @jax.jit
     def drawn(temperature):
-        return model.step(
-            state.ema, model.init_cache(512), start, codes, key=jax.random.key(7), temperature=temperature
-        )[1]
+        cache, key = model.init_cache(512), jax.random.key(7)
+        return model.step(state.ema, cache, start, codes, key=key, temperature=temperature)[1]
 
     return np.asarray(drawn(1.0)), np.asarray(drawn(0.0))
 
@@ -91,9 +91,9 @@ def test_a_rollout_by_the_cache_equals_recomputing_every_frame_with_the_same_key
     seen = w[:, :3]
     read = jax.jit(lambda w, codes: model.read_clip(params, w, codes)[0])
     whole = jnp.zeros((2, 9, *w.shape[2:])).at[:, :3].set(seen)
+    draw = jax.jit(lambda out, last, key: model.predict(params, out, last, None, noise=model.noise(key, last)))
     for number, one in enumerate(jax.random.split(key, 7)):
-        out, last = read(whole, codes)[:, 2 + number], whole[:, 2 + number]
-        after = model.predict(params, out, last, None, noise=model.noise(one, last))
+        after = draw(read(whole, codes)[:, 2 + number], whole[:, 2 + number], one)
         if number < 6:
             whole = whole.at[:, 3 + number].set(after)
     made = cached(key)
