@@ -1,7 +1,8 @@
 """Record game-play video with its true actions from ViZDoom, headless.
 
     python examples/record_vizdoom.py --scenario basic --frames 3000 --out basic.mp4
-    python examples/record_vizdoom.py --scenario health_gathering --resolution 320x240 --seed 7 --out walk.mp4
+    python examples/record_vizdoom.py --scenario health_gathering --resolution 320x240 --seed 7 --out gather.mp4
+    python examples/record_vizdoom.py --scenario simpler_basic --buttons MOVE_FORWARD,TURN_LEFT --out walk.mp4
 
 Writes OUT.mp4 (H.264) and OUT.npz beside it: `actions` (int32, one for each frame: the action taken *at* that frame, an
 index into `action_names`), `cuts` (int64, frames at which a new episode begins), `action_names`, `fps`.
@@ -24,8 +25,8 @@ TICS_PER_SECOND = 35
 NOOP = "NOOP"
 
 
-def make_game(scenario: str, resolution: str, seed: int, hud: bool, episode_tics: int):
-    """A started `DoomGame` of a bundled scenario, RGB, without a window."""
+def make_game(scenario: str, resolution: str, seed: int, hud: bool, episode_tics: int, buttons: str | None = None):
+    """A started `DoomGame` of a bundled scenario, RGB, without a window; `buttons` in place of the scenario's own."""
     import vizdoom
 
     path = Path(vizdoom.scenarios_path) / f"{scenario}.cfg"
@@ -44,10 +45,18 @@ def make_game(scenario: str, resolution: str, seed: int, hud: bool, episode_tics
     game.set_mode(vizdoom.Mode.PLAYER)
     game.set_seed(seed)
     game.set_render_hud(hud)
+    if buttons is not None:
+        game.set_available_buttons([_button(vizdoom.Button.__members__, name) for name in buttons.split(",")])
     if episode_tics:
         game.set_episode_timeout(episode_tics)
     game.init()
     return game
+
+
+def _button(known, name: str):
+    if name not in known:
+        sys.exit(f"--buttons {name}: ViZDoom has no such button. Choose from {', '.join(sorted(known))}.")
+    return known[name]
 
 
 def sticky_actions(rng: np.random.Generator, weights: np.ndarray, hold: float) -> Iterator[int]:
@@ -121,7 +130,7 @@ def write_recording(
 
 def record(args: argparse.Namespace) -> None:
     """Play and write the video and its actions."""
-    game = make_game(args.scenario, args.resolution, args.seed, args.hud, args.episode_tics)
+    game = make_game(args.scenario, args.resolution, args.seed, args.hud, args.episode_tics, args.buttons)
     names = [NOOP] + [button.name for button in game.get_available_buttons()]
     policy = sticky_actions(np.random.default_rng(args.seed), parse_weights(args.weights, names), args.hold)
     steps = play(game, args.frames, args.skip, policy, args.blackout)
@@ -137,6 +146,7 @@ def main() -> None:
     parser.add_argument("--skip", type=int, default=4, help="tics a frame, of 35 a second (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--hold", type=float, default=4.0, help="mean frames of an action (default: %(default)s)")
+    parser.add_argument("--buttons", help="in place of the scenario's own, as in MOVE_FORWARD,TURN_LEFT,TURN_RIGHT")
     parser.add_argument("--weights", help="relative action probabilities, as in MOVE_LEFT=2,ATTACK=0.1")
     parser.add_argument("--episode-tics", type=int, default=0, help="episode length in tics (0: the scenario's own)")
     parser.add_argument("--blackout", action="store_true", help="a black frame between episodes, as many games draw")

@@ -34,6 +34,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--actions", metavar="A.npz", type=Path, help="true actions: one int for each frame of a video")
     parser.add_argument("--out", metavar="DIR", type=Path, help="folder for the results (default: beside the world)")
     parser.add_argument("--clips", metavar="N", type=int, help="clips to roll out (default: 256, 64 with --quick)")
+    parser.add_argument("--far", metavar="N", type=int, help="measure drift up to step N (default: 256, 1000 with --full)")
+    parser.add_argument("--only", metavar="NAMES", help="some of rollout,control,actions,drift,play (default: all)")
     parser.add_argument("--seed", type=int, default=0, help="of every random choice (default: 0)")
     parser.add_argument("--noise-level", type=float, metavar="X", help="context noise told to the dynamics")
     parser.add_argument("--clamp", type=float, metavar="X", help="cut off generated w beyond X standard deviations")
@@ -63,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     if out.exists() and not out.is_dir():
         raise UserError(out, "a file is in the place of the folder", "Choose another --out")
 
-    from train.evaluate import evaluate, load_actions
+    from train.evaluate import GROUPS, evaluate, load_actions
     from train.evaluate.heldout import choose_shots
 
     actions = None if args.actions is None else load_actions(args.actions)
@@ -97,6 +99,8 @@ def run(args: argparse.Namespace) -> int:
         device=args.device,
         profile="quick" if args.quick else "full" if args.full else "normal",
         clips=args.clips,
+        far=args.far,
+        only=GROUPS if args.only is None else args.only.split(","),
         seed=args.seed,
         subject=", ".join(source.name for source in store.sources),
         command=args.command_line,

@@ -6,12 +6,13 @@ The names below are loaded when they are first asked for, so that reading result
 import importlib
 
 _HOMES = {
+    "GROUPS": "train.evaluate.suite",
     "TrueActions": "train.evaluate.truth",
     "evaluate": "train.evaluate.suite",
     "load_actions": "train.evaluate.truth",
     "mean_of_frames": "train.evaluate.suite",
 }
-__all__ = ["TrueActions", "evaluate", "load_actions", "mean_of_frames"]
+__all__ = ["GROUPS", "TrueActions", "evaluate", "load_actions", "mean_of_frames"]
 
 
 def __getattr__(name: str) -> object:

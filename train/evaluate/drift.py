@@ -7,10 +7,10 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from train.evaluate.context import Context, encode
+from train.evaluate.profile import DRIFT_STEPS
 from train.evaluate.results import Results
 from train.evaluate.rollout import predict
 
-STEPS = (16, 64, 256, 1000)
 ACTIONS = ("random", "held")
 _REAL_FRAMES = 4096
 _FILM_BYTES = 512 * 2**20
@@ -25,7 +25,7 @@ def report_drift(context: Context, results: Results) -> None:
         suffix = "" if how == "random" else "_held"
         generated = _generate(context, how, steps)
         said = context.said("autoregressive", actions=how, n=len(generated[steps[0]]))
-        skipped = {h: None for h in STEPS if h not in steps}
+        skipped = {h: None for h in DRIFT_STEPS if h not in steps}
         if skipped:
             longer = ", ".join(map(str, skipped))
             said["reason"] = f"steps {longer} are beyond the profile '{context.profile.name}'; --full measures all"

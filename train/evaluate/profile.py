@@ -1,9 +1,14 @@
 """How much of the evaluation is computed: three profiles, from a minute to an hour."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
+
+from train.errors import UserError
 
 Log = Callable[[str], None]
+DRIFT_STEPS = (16, 64, 256, 1000)
+LEAST_FRECHET = 64  # frames of a Frechet distance: fewer say little about a spread
 
 
 @dataclass(frozen=True)
@@ -30,9 +35,20 @@ class Profile:
     play_steps: int
     classifiers: bool
 
+    def up_to(self, step: int) -> Self:
+        """This profile with drift measured up to `step`, Frechet distances included.
+
+        Raises:
+            UserError: there is no such step.
+        """
+        if step < 1:
+            raise UserError("--far", f"{step} is no step", "give at least 1")
+        steps = sorted({*(known for known in DRIFT_STEPS if known < step), step})
+        return replace(self, drift_steps=tuple(steps), drift_clips=max(self.drift_clips, LEAST_FRECHET), frechet=True)
+
 
 PROFILES = {
     "quick": Profile("quick", 64, 4_000, 16, (16, 64), False, 300, False),
     "normal": Profile("normal", 256, 20_000, 64, (16, 64, 256), True, 300, False),
-    "full": Profile("full", 256, 100_000, 256, (16, 64, 256, 1000), True, 300, True),
+    "full": Profile("full", 256, 100_000, 256, DRIFT_STEPS, True, 300, True),
 }

@@ -51,6 +51,11 @@ class Results:
         _put(self._tree, key, None)
         _put(self._details, key, {"reason": reason})
 
+    def holds(self, key: str) -> bool:
+        """Whether anything was said of `key`, be it that it is missing."""
+        *parents, last = key.split(".")
+        return last in (look_up(self._tree, ".".join(parents)) or {}) if parents else last in self._tree
+
     def get(self, key: str) -> object:
         """The plain value at `key`, None where it is absent or null."""
         return look_up(self.tree(), key)

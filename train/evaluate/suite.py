@@ -22,6 +22,7 @@ from train.evaluate.control import report_control
 from train.evaluate.curve import Line, draw_curves
 from train.evaluate.drift import report_drift
 from train.evaluate.lpips_distance import load_lpips
+from train.evaluate.meanings import MEANINGS
 from train.evaluate.pictures import film_strips, reconstruction_grid
 from train.evaluate.play import report_play
 from train.evaluate.profile import PROFILES, Log, Profile
@@ -35,6 +36,8 @@ from train.evaluate.table import format_table
 from train.evaluate.transitions import gather
 from train.evaluate.truth import TrueActions, actions_of_kept, split_at_cuts
 
+GROUPS = ("rollout", "control", "actions", "drift", "play")
+_GROUP_OF = {**{name: name for name in GROUPS}, "latents": "actions", "fvd": "drift"}
 _MEAN_FRAMES = 1024
 
 
@@ -51,6 +54,8 @@ def evaluate(
     device: str = "auto",
     profile: str | Profile = "normal",
     clips: int | None = None,
+    far: int | None = None,
+    only: Sequence[str] = GROUPS,
     seed: int = 0,
     subject: str = "video",
     command: str = "",
@@ -69,6 +74,8 @@ def evaluate(
         device: of that process, "auto", "cpu", "cuda" or "mps".
         profile: "quick", "normal" or "full", see `Profile`.
         clips: how many clips, in place of the profile's number.
+        far: the step at which drift is measured last, with Frechet distances, in place of the profile's.
+        only: groups of measures to take, of `GROUPS`; reconstruction is always among them.
         subject: what the frames are, in the user's words, for the table and for errors.
         command: the command line that asked for this, for the record.
 
@@ -81,6 +88,9 @@ def evaluate(
     began = time.perf_counter()
     profile = PROFILES[profile] if isinstance(profile, str) else profile
     profile = profile if clips is None else replace(profile, clips=clips)
+    profile = profile if far is None else profile.up_to(far)
+    if unknown := [name for name in only if name not in GROUPS]:
+        raise UserError("--only", f"there are no measures called {', '.join(unknown)}", f"choose of {', '.join(GROUPS)}")
     kept_actions = None if actions is None else actions_of_kept(store, actions)
     spans = [(int(a), int(b)) for a, b in (store.shots if shots is None else shots)]
     if actions is not None:
@@ -93,7 +103,7 @@ def evaluate(
         made=describe_making(command, device),
     )
     name = str if actions is None else actions.name
-    _measure(context, kept_actions, name, results, None if folder is None else (folder, device), Path(out))
+    _measure(context, kept_actions, name, results, None if folder is None else (folder, device), Path(out), only)
     tree = results.tree()
     tree["data"]["seconds"] = round(time.perf_counter() - began, 1)
     _write(Path(out), tree)
@@ -134,6 +144,7 @@ def _measure(
     results: Results,
     folder: tuple[Path, str] | None,
     out: Path,
+    only: Sequence[str],
 ) -> None:
     log = context.log
     log("[2/7] reconstruction")
@@ -143,22 +154,29 @@ def _measure(
     rollouts = roll_out(context)
     report_rollout(context, rollouts, reconstruction, results)
     _draw(out, reconstruction, rollouts, results)
-    log("[4/7] control")
-    report_control(context, rollouts, results)
-    log("[5/7] actions")
-    transitions = gather(context, kept_actions)
-    report_codes(context, transitions, results)
-    report_agreement(context, transitions, results, name)
-    report_supervised(context, transitions, results)
-    report_consistency(context, results)
-    report_code_recovery(context, reconstruction, results)
-    log("[6/7] drift")
-    report_drift(context, results)
-    results.missing("fvd", "it needs the weights of an I3D network, which this version does not take")
-    log("[7/7] play")
-    prompt = context.clips.frames(slice(0, 1))[0, : context.clips.prompt]
-    report_play(context.world, folder, prompt, context.code_count, context.profile.play_steps, context.seed, results)
+    if "control" in only:
+        log("[4/7] control")
+        report_control(context, rollouts, results)
+    if "actions" in only:
+        log("[5/7] actions")
+        transitions = gather(context, kept_actions)
+        report_codes(context, transitions, results)
+        report_agreement(context, transitions, results, name)
+        report_supervised(context, transitions, results)
+        report_consistency(context, results)
+        report_code_recovery(context, reconstruction, results)
+    if "drift" in only:
+        log("[6/7] drift")
+        report_drift(context, results)
+        results.missing("fvd", "it needs the weights of an I3D network, which this version does not take")
+    if "play" in only:
+        log("[7/7] play")
+        prompt = context.clips.frames(slice(0, 1))[0, : context.clips.prompt]
+        report_play(context.world, folder, prompt, context.code_count, context.profile.play_steps, context.seed, results)
     report_budget(context.world, results)
+    for key in MEANINGS:
+        if _GROUP_OF.get(key.partition(".")[0], "rollout") not in only and not results.holds(key):
+            results.missing(key, f"left out: --only {','.join(only)}")
 
 
 def mean_of_frames(store: EvaluatedFrames, shots: Sequence[tuple[int, int]]) -> UInt8[np.ndarray, "H W C"]:
