@@ -50,9 +50,7 @@ PLAIN = {
 FLOW = {"dynamics.model.head": "flow"}
 GRID = {
     "default": Variant("the preset as it is"),
-    "seed": Variant(
-        "the seed's recipe: plain, and codes from pairs of w", {**PLAIN, "actions.model.form": "mlp"}
-    ),
+    "seed": Variant("the seed's recipe: plain, and codes from pairs of w", {**PLAIN, "actions.model.form": "mlp"}),
     "plain": Variant("clean context, one step, clips of one window, squared error", PLAIN),
     "no-noise": Variant("no noise on the context", {"dynamics.model.context_noise": "0"}),
     "frame-noise": Variant("a noise level for each frame", {"dynamics.loss.noise_scope": "frame"}),

@@ -34,7 +34,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--actions", metavar="A.npz", type=Path, help="true actions: one int for each frame of a video")
     parser.add_argument("--out", metavar="DIR", type=Path, help="folder for the results (default: beside the world)")
     parser.add_argument("--clips", metavar="N", type=int, help="clips to roll out (default: 256, 64 with --quick)")
-    parser.add_argument("--far", metavar="N", type=int, help="measure drift up to step N (default: 256, 1000 with --full)")
+    parser.add_argument(
+        "--far", metavar="N", type=int, help="last step at which drift is measured (default: 256, --full 1000)"
+    )
     parser.add_argument("--only", metavar="NAMES", help="some of rollout,control,actions,drift,play (default: all)")
     parser.add_argument("--seed", type=int, default=0, help="of every random choice (default: 0)")
     parser.add_argument("--noise-level", type=float, metavar="X", help="context noise told to the dynamics")

@@ -90,7 +90,9 @@ def evaluate(
     profile = profile if clips is None else replace(profile, clips=clips)
     profile = profile if far is None else profile.up_to(far)
     if unknown := [name for name in only if name not in GROUPS]:
-        raise UserError("--only", f"there are no measures called {', '.join(unknown)}", f"choose of {', '.join(GROUPS)}")
+        raise UserError(
+            "--only", f"there are no measures called {', '.join(unknown)}", f"choose of {', '.join(GROUPS)}"
+        )
     kept_actions = None if actions is None else actions_of_kept(store, actions)
     spans = [(int(a), int(b)) for a, b in (store.shots if shots is None else shots)]
     if actions is not None:
@@ -172,7 +174,9 @@ def _measure(
     if "play" in only:
         log("[7/7] play")
         prompt = context.clips.frames(slice(0, 1))[0, : context.clips.prompt]
-        report_play(context.world, folder, prompt, context.code_count, context.profile.play_steps, context.seed, results)
+        report_play(
+            context.world, folder, prompt, context.code_count, context.profile.play_steps, context.seed, results
+        )
     report_budget(context.world, results)
     for key in MEANINGS:
         if _GROUP_OF.get(key.partition(".")[0], "rollout") not in only and not results.holds(key):
