@@ -45,6 +45,9 @@ class LossConfig:
         unroll: self-generated steps, 0 .. 8.
         unroll_starts: frames of each clip that a self-generated stretch starts from (drawn anew each step).
         unroll_weight: of the self-generated part, relative to the teacher-forced part.
+        curriculum: share of the training, in [0, 1), over which the self-generated steps grow as 1, 2, 4, ..., each
+            for an equal part of it, before all `unroll` are made; 0 makes all from the start. The loss itself makes
+            `unroll` steps: who trains asks `steps_at`.
         flow_draws: times and noises at which a flow head's velocity is compared for each frame.
     """
 
@@ -55,6 +58,7 @@ class LossConfig:
     unroll: int = 4
     unroll_starts: int = 4
     unroll_weight: float = 1.0
+    curriculum: float = 0.0
     flow_draws: int = 4
 
     def __post_init__(self) -> None:
@@ -64,8 +68,17 @@ class LossConfig:
             raise ValueError(f"clean_share {self.clean_share} is outside [0, 1); for no noise set context_noise to 0.")
         if self.unroll_starts < 1:
             raise ValueError(f"unroll_starts {self.unroll_starts} is below 1; to switch the part off set unroll to 0.")
+        if not 0 <= self.curriculum < 1:
+            raise ValueError(f"curriculum {self.curriculum} is outside [0, 1); for none of it set it to 0.")
         if self.flow_draws < 1:
             raise ValueError(f"flow_draws {self.flow_draws} is below 1: a flow head needs at least one time a frame.")
+
+    def steps_at(self, progress: float) -> int:
+        """Self-generated steps when the share `progress` in [0, 1] of the training is done."""
+        fewer = [2**power for power in range(self.unroll.bit_length()) if 2**power < self.unroll]
+        if progress >= self.curriculum or not fewer:
+            return self.unroll
+        return fewer[min(int(progress / self.curriculum * len(fewer)), len(fewer) - 1)]
 
 
 def penalty(config: LossConfig, error: Float[Array, "*batch L D"], weight_LD: Array | None) -> Float[Array, ""]:

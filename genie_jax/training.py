@@ -22,6 +22,7 @@ __all__ = [
     "Checkpointer",
     "OptimizerConfig",
     "TrainState",
+    "TrainStep",
     "from_stack",
     "init_state",
     "make_optimizer",

@@ -83,10 +83,52 @@ def test_codes_that_the_dynamics_cannot_tell_apart_are_named(trained):
     assert "codes 0 and 2" in alarm
 
 
-@pytest.mark.parametrize("head", ["regression", "flow"])
+def test_self_generated_steps_grow_over_the_curriculum():
+    assert [LossConfig(unroll=8, curriculum=0.6).steps_at(at) for at in (0, 0.19, 0.21, 0.39, 0.41, 0.59, 0.6, 1)] == [
+        1, 1, 2, 2, 4, 4, 8, 8,
+    ]  # fmt: skip
+    assert [LossConfig(unroll=6, curriculum=0.9).steps_at(at / 10) for at in range(10)] == [1, 1, 1, 2, 2, 2, 4, 4, 4, 6]
+    for unroll in (0, 1, 5):
+        assert LossConfig(unroll=unroll).steps_at(0.0) == unroll
+    for unroll in (0, 1):
+        assert LossConfig(unroll=unroll, curriculum=0.5).steps_at(0.1) == unroll
+    for share in range(1, 100):
+        config = LossConfig(unroll=8, curriculum=share / 100)
+        assert config.steps_at(np.nextafter(share / 100, 0)) == 4
+    for share in (-0.1, 1.0):
+        with pytest.raises(ValueError, match="curriculum"):
+            LossConfig(curriculum=share)
+
+
+def test_each_part_of_the_curriculum_trains_through_its_own_number_of_steps(monkeypatch):
+    built = []
+
+    def make(loss_fn, *args, **kwargs):
+        seen: list[int] = []
+        built.append(seen)
+
+        def train(state, data, step, rate):
+            monkeypatch.setattr(stage.model, "loss", lambda *a, config, **k: (seen.append(config.unroll), {}))
+            loss_fn(state.params, (), (None, None), key=None)
+            return state, {}
+
+        return train
+
+    monkeypatch.setattr("train.dynamics.make_train_step", make)
+    loss = LossConfig(unroll=4, curriculum=0.5)
+    stage = DynamicsStage(dataclasses.replace(CONFIG, loss=loss), world(4), seed=0)
+    told = [stage.advance(10 * call, call / 10, 1.0)["unroll"] for call in range(10)]
+    assert told == [1, 1, 1, 2, 2, 4, 4, 4, 4, 4]
+    assert built == [[1, 1, 1], [2, 2], [4] * 5]  # one program for each number
+
+
+@pytest.mark.parametrize("head", ["curriculum", "flow"])
 def test_an_interrupted_run_ends_in_the_same_bits(tmp_path, head):
+    # The curriculum's steps are 1, 1, 2: the resumed run begins with a program that it has not compiled before.
+    own = {"unroll": 2, "curriculum": 0.5} if head == "curriculum" else {"unroll": 0}
+    head = "flow" if head == "flow" else "regression"
     model = dataclasses.replace(CONFIG.model, head=head, flow_width=16)
-    loss = LossConfig(unroll=0, flow_draws=2)
+    loss = LossConfig(flow_draws=2, **own)
     config = dataclasses.replace(CONFIG, steps_per_call=2, model=model, loss=loss)
     straight = DynamicsStage(config, world(), seed=1)
     for step in range(0, 6, 2):

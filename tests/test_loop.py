@@ -14,6 +14,7 @@ import pytest
 import torch
 from loop_fakes import STAGES, JaxStage, TorchStage
 
+from genie_jax.compile_time import CompileTime, compile_time
 from train.checkpoint import complete
 from train.clock import Clock
 from train.errors import UserError
@@ -40,6 +41,37 @@ def start(kind: str, folder: Path, hold: int) -> subprocess.Popen[str]:
     lines = iter(process.stdout.readline, "")
     assert "holding\n" in lines
     return process
+
+
+def test_intervals_within_one_another_count_once() -> None:
+    counted = CompileTime()
+    for start, end in ((1, 2), (3, 4), (0, 5), (6, 7), (6, 9)):
+        counted.add(start, end - start)
+    assert counted.seconds == 5 + 3
+
+
+def test_a_stage_that_compiled_for_most_of_its_time_says_so(tmp_path: Path) -> None:
+    class Compiling(TorchStage):
+        def advance(self, step: int, progress: float, lr_scale: float) -> dict[str, Any]:
+            import jax
+
+            compiled = compile_time().seconds
+            jax.jit(lambda x: x + step)(1.0)
+            assert compile_time().seconds > compiled
+            jax.monitoring.record_event_duration_secs("/jax/core/compile/of_a_test", share * 2.0)
+            seconds[0] += 2.0
+            return super().advance(step, progress, lr_scale)
+
+    for share, budget, alarmed in ((0.9, 5.0, True), (0.2, 5.0, False), (0.9, None, False)):
+        seconds = [0.0]
+        folder = tmp_path / f"{share}-{budget}"
+        outcome = train_stage(
+            Compiling(4), folder, budget_seconds=budget, log=None, record=False, now=lambda: seconds[0]
+        )
+        assert outcome.ended_by == ("time" if budget else "steps")
+        told = [alarm for alarm in outcome.alarms if "compiling took" in alarm]
+        assert len(told) == alarmed
+        assert all("of the 6 seconds" in alarm and "--fake.pace.share" in alarm for alarm in told)
 
 
 @pytest.mark.parametrize("kind", ["torch", "jax"])

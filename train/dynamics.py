@@ -6,7 +6,7 @@ so that no clip straddles a cut and the host does nothing between dispatches. Wh
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +18,7 @@ from genie_jax.code_usage import effect_alarms
 from genie_jax.dynamics import DynamicsConfig, DynamicsModel
 from genie_jax.dynamics_loss import LossConfig
 from genie_jax.nn import Params
-from genie_jax.training import OptimizerConfig, TrainState, init_state, make_optimizer, make_train_step
+from genie_jax.training import OptimizerConfig, TrainState, TrainStep, init_state, make_optimizer, make_train_step
 from genie_jax.trees import flatten_tree, unflatten_tree
 from train.dynamics_exam import Exam, examine
 from train.errors import UserError
@@ -157,23 +157,17 @@ class DynamicsStage:
         self._device = device or jax.devices()[0]
         self._data = self._put(latents)
         self._weight_LD = None if weight_LD is None else jax.device_put(np.asarray(weight_LD, np.float32), self._device)
-        optimizer = make_optimizer(config.optimizer)
+        self._optimizer = make_optimizer(config.optimizer)
         with jax.default_device(self._device):
             params = self.model.init(jax.random.key(seed))
             if config.model.head == "flow" and config.model.residual:
                 change_LD = change_of(latents.w_FLD, latents.train_shots) / self.std_LD
                 params = self.model.with_change_scale(params, np.maximum(change_LD, LEAST_CHANGE))
-            fresh = init_state(params, optimizer)
+            fresh = init_state(params, self._optimizer)
         # Committed to the device as what the step returns will be: otherwise the second call compiles again.
         self.train_state: TrainState = jax.device_put(fresh, self._device)
-        self._train = make_train_step(
-            self._loss,
-            optimizer,
-            self._batch,
-            seed=seed,
-            steps_per_call=config.steps_per_call,
-            ema_decay=config.optimizer.ema_decay,
-        )
+        self._seed = seed
+        self._train: dict[int, TrainStep] = {}  # by the number of self-generated steps
         self._exam_w, self._exam_codes, self.exam_is_heldout = self._exam_clips(latents)
         self._examine = jax.jit(lambda params, w, codes: examine(self.model, params, w, codes))
 
@@ -190,17 +184,34 @@ class DynamicsStage:
         frames_BT = start_B[:, None] + jnp.arange(self.clip, dtype=jnp.int32)
         return data.w_FLD[frames_BT], data.codes_F[frames_BT[:, :-1]]
 
-    def _loss(self, params: Params, extra: tuple, batch: tuple[Array, Array], *, key: Array) -> tuple:
-        w_BTLD, codes_BTm1 = batch
-        weight, options = self._weight_LD, self.config.loss
-        loss, metrics = self.model.loss(params, w_BTLD, codes_BTm1, key=key, weight_LD=weight, config=options)
-        return loss, (extra, metrics)
+    def _train_step(self, unroll: int) -> TrainStep:
+        """The jitted step that trains through `unroll` self-generated steps: a loop's length is part of its program."""
+        if unroll not in self._train:
+            options = replace(self.config.loss, unroll=unroll)
+
+            def loss_fn(params: Params, extra: tuple, batch: tuple[Array, Array], *, key: Array) -> tuple:
+                w_BTLD, codes_BTm1 = batch
+                loss, metrics = self.model.loss(
+                    params, w_BTLD, codes_BTm1, key=key, weight_LD=self._weight_LD, config=options
+                )
+                return loss, (extra, metrics)
+
+            self._train[unroll] = make_train_step(
+                loss_fn,
+                self._optimizer,
+                self._batch,
+                seed=self._seed,
+                steps_per_call=self.steps_per_call,
+                ema_decay=self.config.optimizer.ema_decay,
+            )
+        return self._train[unroll]
 
     def advance(self, step: int, progress: float, lr_scale: float) -> dict[str, Any]:
         """`steps_per_call` optimiser steps in one dispatch; metrics are unread device arrays."""
         rate = self.config.optimizer.rate(step, progress, lr_scale)
-        self.train_state, metrics = self._train(self.train_state, self._data, step, rate)
-        return {**metrics, "learning_rate": rate}
+        unroll = self.config.loss.steps_at(progress)
+        self.train_state, metrics = self._train_step(unroll)(self.train_state, self._data, step, rate)
+        return {**metrics, "learning_rate": rate, "unroll": unroll}
 
     def state(self) -> dict[str, Any]:
         """The train state. The next `advance` uses its buffers up: save or copy it before."""

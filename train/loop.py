@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from genie_jax.compile_time import compile_time
 from train.checkpoint import Meta, complete, drop_after, first_not_finite, latest, restore, save
 from train.clock import Clock
 from train.guard import DivergenceGuard, finite_loss, scalar
@@ -19,6 +20,7 @@ from train.progress import Log, Progress
 from train.record import Recorder, write_picture
 from train.stage import Stage
 
+COMPILE_SHARE = 0.5  # of a stage's time: above it, more was compiled than trained
 SAVE_COST = 10  # a checkpoint is due at the earliest after this many times what the last one cost
 
 
@@ -105,6 +107,7 @@ class _Loop:
         self._earlier_seconds = meta.seconds if meta else 0.0
         self._step = meta.step if meta else 0
         drop_after(self._checkpoints, self._step)
+        self._compiled_before = compile_time().seconds
         self._guard = DivergenceGuard(stage.name, meta.rewinds if meta else 0)
         self._clock = Clock(stage.pace.steps, budget_seconds, self._earlier_seconds, now)
         self._recorder = Recorder(folder, self._step, stage.pace.steps, record)
@@ -136,8 +139,19 @@ class _Loop:
             self._earlier_seconds,
             self._guard.rewinds,
             self._metrics,
-            self._stage.health(),
+            self._stage.health() + self._compiling(ended_by),
         )
+
+    def _compiling(self, ended_by: str) -> list[str]:
+        """An alarm where a stage that ran out of time had compiled for most of it."""
+        spent = self._clock.elapsed() - self._earlier_seconds
+        compiled = compile_time().seconds - self._compiled_before
+        if ended_by != "time" or compiled <= COMPILE_SHARE * spent:
+            return []
+        return [
+            f"compiling took {compiled:.0f} of the {spent:.0f} seconds that it had: "
+            f"give more --minutes or a larger --{self._stage.name}.pace.share"
+        ]
 
     def _stop(self) -> None:
         self._progress.say(f"stopped at step {self._step}, state saved; the same command continues")
