@@ -87,7 +87,8 @@ def test_self_generated_steps_grow_over_the_curriculum():
     assert [LossConfig(unroll=8, curriculum=0.6).steps_at(at) for at in (0, 0.19, 0.21, 0.39, 0.41, 0.59, 0.6, 1)] == [
         1, 1, 2, 2, 4, 4, 8, 8,
     ]  # fmt: skip
-    assert [LossConfig(unroll=6, curriculum=0.9).steps_at(at / 10) for at in range(10)] == [1, 1, 1, 2, 2, 2, 4, 4, 4, 6]
+    uneven = LossConfig(unroll=6, curriculum=0.9)
+    assert [uneven.steps_at(at / 10) for at in range(10)] == [1, 1, 1, 2, 2, 2, 4, 4, 4, 6]
     for unroll in (0, 1, 5):
         assert LossConfig(unroll=unroll).steps_at(0.0) == unroll
     for unroll in (0, 1):
@@ -103,13 +104,12 @@ def test_self_generated_steps_grow_over_the_curriculum():
 def test_each_part_of_the_curriculum_trains_through_its_own_number_of_steps(monkeypatch):
     built = []
 
-    def make(loss_fn, *args, **kwargs):
-        seen: list[int] = []
-        built.append(seen)
+    def make(loss_fn, *_, **__):
+        calls: list[int] = []
+        built.append(calls)
 
-        def train(state, data, step, rate):
-            monkeypatch.setattr(stage.model, "loss", lambda *a, config, **k: (seen.append(config.unroll), {}))
-            loss_fn(state.params, (), (None, None), key=None)
+        def train(state, *_):
+            calls.append(loss_fn(state.params, (), (None, None), key=None)[0])
             return state, {}
 
         return train
@@ -117,6 +117,7 @@ def test_each_part_of_the_curriculum_trains_through_its_own_number_of_steps(monk
     monkeypatch.setattr("train.dynamics.make_train_step", make)
     loss = LossConfig(unroll=4, curriculum=0.5)
     stage = DynamicsStage(dataclasses.replace(CONFIG, loss=loss), world(4), seed=0)
+    monkeypatch.setattr(stage.model, "loss", lambda *_, config, **__: (config.unroll, {}))
     told = [stage.advance(10 * call, call / 10, 1.0)["unroll"] for call in range(10)]
     assert told == [1, 1, 1, 2, 2, 4, 4, 4, 4, 4]
     assert built == [[1, 1, 1], [2, 2], [4] * 5]  # one program for each number

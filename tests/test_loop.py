@@ -62,8 +62,9 @@ def test_a_stage_that_compiled_for_most_of_its_time_says_so(tmp_path: Path) -> N
             seconds[0] += 2.0
             return super().advance(step, progress, lr_scale)
 
+    seconds = [0.0]
     for share, budget, alarmed in ((0.9, 5.0, True), (0.2, 5.0, False), (0.9, None, False)):
-        seconds = [0.0]
+        seconds[0] = 0.0
         folder = tmp_path / f"{share}-{budget}"
         outcome = train_stage(
             Compiling(4), folder, budget_seconds=budget, log=None, record=False, now=lambda: seconds[0]
