@@ -81,9 +81,12 @@ class ShiftWorld:
     def _code(self, a: np.ndarray, b: np.ndarray) -> int:
         return int(np.argmin([np.abs(shifted(a, k).astype(int) - b).mean() for k in range(len(SHIFTS))]))
 
-    def rollout_batch(self, frames: np.ndarray, prompt_codes: np.ndarray | None, codes: np.ndarray) -> np.ndarray:
+    def rollout_batch(
+        self, frames: np.ndarray, prompt_codes: np.ndarray | None, codes: np.ndarray, *, steps: list[int] | None = None
+    ) -> np.ndarray:
         assert prompt_codes is None or prompt_codes.shape == (frames.shape[0], frames.shape[1] - 1)
-        return np.stack([self._film(f[-1], c) for f, c in zip(frames, codes, strict=True)])
+        films = np.stack([self._film(f[-1], c) for f, c in zip(frames, codes, strict=True)])
+        return films if steps is None else films[:, np.array(steps) - 1]
 
     def _film(self, frame: np.ndarray, codes: np.ndarray) -> np.ndarray:
         frames = []

@@ -15,13 +15,15 @@ from PIL import Image
 
 from train.errors import UserError
 from train.evaluate import TrueActions, evaluate
+from train.evaluate.bootstrap import jackknife_estimate
 from train.evaluate.classifiers import _mlp, fit_and_predict, report_code_recovery
-from train.evaluate.drift import colour_distance, frechet
+from train.evaluate.drift import colour_distance, colour_estimate, frechet
 from train.evaluate.image import PSNR_CAP_DB
 from train.evaluate.play import KEYS as PLAY_KEYS
 from train.evaluate.play import WARM_UP, time_play
 from train.evaluate.profile import PROFILES
 from train.evaluate.results import Results, look_up
+from train.evaluate.rollout import horizon, horizon_estimate
 from train.evaluate.table import format_table
 
 SMALL = replace(PROFILES["quick"], clips=12, drift_clips=4, drift_steps=(16,), play_steps=5)
@@ -171,7 +173,7 @@ def test_the_floor_is_the_mean_frame_that_was_given(data, tmp_path: Path) -> Non
 def test_a_world_that_gives_the_wrong_number_of_frames_is_refused(data, tmp_path: Path) -> None:
     store, _ = data
     world = ShiftWorld()
-    world.rollout_batch = lambda frames, prompt, codes: frames  # noqa: ARG005
+    world.rollout_batch = lambda frames, prompt, codes, steps=None: frames  # noqa: ARG005
     with pytest.raises(ValueError, match="rollout_batch must give uint8 frames"):
         evaluate(world, store, out=tmp_path, profile=SMALL, clips=2, log=quiet)
 
@@ -252,3 +254,32 @@ def test_code_recovery_learns_nothing_from_frames_that_clips_share() -> None:
     results = Results()
     report_code_recovery(context, SimpleNamespace(w_NSLD=w[steps[:, 4:]]), results)
     assert results.get("latents.code_recovery") < 0.4
+
+
+def test_colour_and_its_interval_are_those_of_the_frames() -> None:
+    rng = np.random.default_rng(0)
+    real, dark = (rng.integers(low, low + 100, (40, 8, 8, 3), np.uint8) for low in (100, 80))
+    estimate = colour_estimate(dark, real, seed=0)
+    assert estimate.value == pytest.approx(colour_distance(dark, real))
+    assert estimate.low < estimate.value < estimate.high
+    assert estimate.n == 40
+
+
+def test_jackknife_gives_the_standard_error_of_a_mean() -> None:
+    values = np.random.default_rng(0).normal(5, 2, 16)
+    estimate = jackknife_estimate(lambda rows: float(values[rows].mean()), 16)
+    error = values.std(ddof=1) / np.sqrt(16)
+    assert estimate.value == pytest.approx(values.mean())
+    assert estimate.high - estimate.low == pytest.approx(2 * 1.96 * error)
+    alone = jackknife_estimate(lambda rows: float(values[rows].mean()), 1)
+    assert alone.low == alone.high == alone.value
+
+
+def test_horizon_has_an_interval_over_clips() -> None:
+    steps = np.arange(1, 9)
+    ends = np.array([2, 4, 6, 8] * 4)  # the step from which each clip is worse than the held frame
+    psnr_NS = np.where(steps < ends[:, None], 1.0, -1.0) * 1.0
+    estimate = horizon_estimate(psnr_NS, np.zeros_like(psnr_NS), groups=np.arange(16), seed=0)
+    assert estimate.value == horizon(psnr_NS.mean(0), np.zeros(8))
+    assert estimate.low <= estimate.value <= estimate.high
+    assert estimate.low < estimate.high

@@ -56,6 +56,7 @@ def test_step_rollout_and_batch_agree(name: str, request: pytest.FixtureRequest)
     w_BSLD = world.rollout_latents(prompts, None, [CODE_LIST] * 2)
     assert apart(world.decode(w_BSLD[0]), batch[0]) <= 1
     assert apart(batch[:, 0], batch[:, -1]) > 20  # and they do move
+    np.testing.assert_array_equal(world.rollout_batch(prompts, None, [CODE_LIST] * 2, steps=[3, 1]), batch[:, [2, 0]])
 
 
 def test_groups_of_a_batch_agree_with_the_whole(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,6 +288,7 @@ def test_flops_of_products_convolutions_and_loops() -> None:
         (lambda w: w.decode(np.zeros((2, DIM))), "w must be"),
         (lambda w: w.rollout_batch(moving_squares(3), None, [[0]]), "Prompts must be|shape"),
         (lambda w: w.rollout_batch(moving_squares(3)[None], None, [0, 1]), "Codes must be"),
+        (lambda w: w.rollout_batch(moving_squares(3)[None], None, [[0]], steps=[2]), "no step 2"),
         (lambda w: w.infer_actions(np.zeros((2, 4, 4, 4), np.uint8)), "RGB"),
     ],
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -231,16 +232,34 @@ class World:
         return state._replace(w_BLD=self.player.normalise(w_BLD))
 
     def rollout_batch(
-        self, frames_BTHWC: np.ndarray, codes_BTm1: Codes | None, codes_BS: Codes, **settings: float
+        self,
+        frames_BTHWC: np.ndarray,
+        codes_BTm1: Codes | None,
+        codes_BS: Codes,
+        *,
+        steps: Sequence[int] | None = None,
+        **settings: float,
     ) -> UInt8[np.ndarray, "B S H W C"]:
         """Rollouts of S codes from B prompts, many at a time.
 
         Equal to `reset` and `rollout` for each of them, with the same settings and the seed `seed + i` for rollout i.
+
+        Args:
+            frames_BTHWC: prompts.
+            codes_BTm1: codes between their frames; None to infer them.
+            codes_BS: from the prompt's last frame on.
+            steps: those to draw, counted from 1; None for all. The frames of the others are left out.
+            settings: see `Session.reset`.
         """
         codes_BS = self.check_codes(codes_BS, len(frames_BTHWC), None)
-        result = np.empty((*codes_BS.shape, self.size, self.size, 3), np.uint8)
+        wanted = range(1, codes_BS.shape[1] + 1) if steps is None else steps
+        if faults := [step for step in wanted if not 1 <= step <= codes_BS.shape[1]]:
+            raise ValueError(f"There is no step {faults[0]} in a rollout of {codes_BS.shape[1]} codes.")
+        places = {step - 1: place for place, step in enumerate(wanted)}
+        result = np.empty((len(codes_BS), len(wanted), self.size, self.size, 3), np.uint8)
         for rows, number, w_BLD in batch_steps(self, frames_BTHWC, codes_BTm1, codes_BS, **settings):
-            result[rows, number] = self.codec.decode(to_torch(w_BLD)[: len(result[rows])]).cpu().numpy()
+            if (place := places.get(number)) is not None:
+                result[rows, place] = self.codec.decode(to_torch(w_BLD)[: len(result[rows])]).cpu().numpy()
         return result
 
     def rollout_latents(

@@ -3,9 +3,12 @@
 Runaway colours are the first thing that a w-space model does wrong; neither PSNR nor a look at ten frames shows it.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from train.evaluate.bootstrap import Estimate, jackknife_estimate
 from train.evaluate.context import Context, encode
 from train.evaluate.profile import DRIFT_STEPS
 from train.evaluate.results import Results
@@ -29,7 +32,7 @@ def report_drift(context: Context, results: Results) -> None:
         if skipped:
             longer = ", ".join(map(str, skipped))
             said["reason"] = f"steps {longer} are beyond the profile '{context.profile.name}'; --full measures all"
-        colour = {h: colour_distance(frames, real) for h, frames in generated.items()}
+        colour = {h: colour_estimate(frames, real, context.seed) for h, frames in generated.items()}
         results.series(
             f"drift.colour{suffix}", {**colour, **skipped}, unit="grey levels", real_frames=len(real), **said
         )
@@ -37,7 +40,7 @@ def report_drift(context: Context, results: Results) -> None:
             results.missing(f"drift.frechet_w{suffix}", f"not part of the profile '{context.profile.name}'")
             continue
         generated_w = {h: _flat(encode(context.world, f)) for h, f in generated.items()}
-        distances = relative_frechet(real_w, generated_w, context.rng("halves"))
+        distances = relative_frechet(real_w, generated_w, context.rng("halves"), context.seed)
         results.series(
             f"drift.frechet_w{suffix}", {**distances, **skipped}, unit="times half against half of the real data",
             **said,
@@ -48,6 +51,19 @@ def colour_distance(generated: UInt8[np.ndarray, "N H W C"], real: UInt8[np.ndar
     """Mean over channels of |difference of means| + |difference of standard deviations|, in grey levels (0-255)."""
     moments = [(f.mean((0, 1, 2), np.float64), f.std((0, 1, 2), np.float64)) for f in (generated, real)]
     return float(sum(np.abs(a - b).mean() for a, b in zip(*moments, strict=True)))
+
+
+def colour_estimate(generated: UInt8[np.ndarray, "N H W C"], real: UInt8[np.ndarray, "M H W C"], seed: int) -> Estimate:
+    """`colour_distance` with its interval over the generated frames."""
+    moments_N2C = np.stack([[f.mean((0, 1)), np.square(f).mean((0, 1))] for f in map(np.float64, generated)])
+    mean_C, std_C = real.mean((0, 1, 2), np.float64), real.std((0, 1, 2), np.float64)
+
+    def distance(rows: np.ndarray) -> float:
+        first_C, second_C = moments_N2C[rows].mean(0)
+        spread_C = np.sqrt(np.maximum(second_C - np.square(first_C), 0))
+        return float(np.abs(first_C - mean_C).mean() + np.abs(spread_C - std_C).mean())
+
+    return jackknife_estimate(distance, len(generated), seed=seed)
 
 
 def frechet(a_ND: Float[np.ndarray, "N D"], b_MD: Float[np.ndarray, "M D"]) -> float:
@@ -66,8 +82,11 @@ def frechet(a_ND: Float[np.ndarray, "N D"], b_MD: Float[np.ndarray, "M D"]) -> f
 
 
 def relative_frechet(
-    real_ND: Float[np.ndarray, "N D"], generated: dict[int, Float[np.ndarray, "M D"]], rng: np.random.Generator
-) -> dict[int, float]:
+    real_ND: Float[np.ndarray, "N D"],
+    generated: dict[int, Float[np.ndarray, "M D"]],
+    rng: np.random.Generator,
+    seed: int,
+) -> dict[int, Estimate]:
     """Distance of each generated set to real frames over the distance of two random halves of the real frames.
 
     Every set has the same number of frames, since the distance of small sets is biased upward by their size.
@@ -76,7 +95,11 @@ def relative_frechet(
     rows = rng.permutation(len(real_ND))
     one, two = real_ND[rows[:count]], real_ND[rows[count : 2 * count]]
     unit = max(frechet(one, two), 1e-12)
-    return {h: frechet(w[:count], one) / unit for h, w in generated.items()}
+    return {h: jackknife_estimate(_distance(w[:count], one, unit), count, seed=seed) for h, w in generated.items()}
+
+
+def _distance(w_ND: np.ndarray, real_ND: np.ndarray, unit: float) -> Callable[[np.ndarray], float]:
+    return lambda rows: frechet(w_ND[rows], real_ND) / unit
 
 
 def _generate(context: Context, how: str, steps: tuple[int, ...]) -> dict[int, UInt8[np.ndarray, "N H W C"]]:
@@ -86,15 +109,15 @@ def _generate(context: Context, how: str, steps: tuple[int, ...]) -> dict[int, U
     codes = rng.integers(context.code_count, size=(count, length if how == "random" else 1))
     codes = np.broadcast_to(codes, (count, length))
     chosen = np.linspace(0, len(context.clips) - 1, count).round().astype(int)
-    at_once = int(np.clip(_FILM_BYTES // (context.mean_frame.nbytes * length), 1, 32))
+    at_once = int(np.clip(_FILM_BYTES // (context.mean_frame.nbytes * len(steps)), 1, 32))
     kept: dict[int, list[np.ndarray]] = {h: [] for h in steps}
     for start in range(0, count, at_once):
         rows = chosen[start : start + at_once]
         prompts = np.stack([context.clips.frames(slice(i, i + 1))[0, : context.clips.prompt] for i in rows])
         prompt_codes = context.codes_NTm1[rows, : context.clips.prompt - 1]
-        frames = predict(context, prompts, prompt_codes, np.ascontiguousarray(codes[start : start + at_once]))
-        for h in steps:
-            kept[h].append(frames[:, h - 1].copy())
+        frames = predict(context, prompts, prompt_codes, np.ascontiguousarray(codes[start : start + at_once]), steps)
+        for h, frames_NHWC in zip(steps, frames.swapaxes(0, 1), strict=True):
+            kept[h].append(frames_NHWC)
         context.log(f"  {length} steps with {how} codes, rollout {start + len(rows)}/{count}")
     return {h: np.concatenate(parts) for h, parts in kept.items()}
 

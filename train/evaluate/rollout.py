@@ -3,12 +3,13 @@
 Baselines at every step: the prompt's last frame held, the mean frame, and the tokenizer's own ceiling.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from train.evaluate.bootstrap import mean_estimate, ratio_estimate
+from train.evaluate.bootstrap import Estimate, group_weights, mean_estimate, ratio_estimate
 from train.evaluate.context import Context
 from train.evaluate.image import gradient_energy, psnr, ssim
 from train.evaluate.reconstruction import Reconstruction
@@ -57,10 +58,11 @@ def predict(
     prompt_BTHWC: UInt8[np.ndarray, "B T H W C"],
     prompt_codes_BTm1: Int[np.ndarray, "B Tm1"],
     codes_BS: Int[np.ndarray, "B S"],
+    steps: Sequence[int] | None = None,
 ) -> UInt8[np.ndarray, "B S H W C"]:
-    """The world's frames; `codes_BS[:, 0]` leads from the prompt's last frame to the first frame returned."""
-    frames = np.asarray(context.world.rollout_batch(prompt_BTHWC, prompt_codes_BTm1, codes_BS))
-    expected = (*codes_BS.shape, *prompt_BTHWC.shape[2:])
+    """The world's frames, of all steps or of `steps` (from 1); `codes_BS[:, 0]` leads from the prompt to step 1."""
+    frames = np.asarray(context.world.rollout_batch(prompt_BTHWC, prompt_codes_BTm1, codes_BS, steps=steps))
+    expected = (len(codes_BS), codes_BS.shape[1] if steps is None else len(steps), *prompt_BTHWC.shape[2:])
     if frames.shape != expected or frames.dtype != np.uint8:
         raise ValueError(f"rollout_batch must give uint8 frames {expected}; it gave {frames.dtype} {frames.shape}")
     return frames
@@ -70,6 +72,22 @@ def horizon(psnr_S: Float[np.ndarray, " S"], copy_last_psnr_S: Float[np.ndarray,
     """The last step, counted from 1, at which the mean PSNR is above the held last frame; 0 if never."""
     above = np.flatnonzero(psnr_S > copy_last_psnr_S)
     return int(above[-1]) + 1 if len(above) else 0
+
+
+def horizon_estimate(
+    psnr_NS: Float[np.ndarray, "N S"],
+    copy_last_psnr_NS: Float[np.ndarray, "N S"],
+    *,
+    groups: Int[np.ndarray, " N"],
+    seed: int,
+) -> Estimate:
+    """The horizon of the means over clips, and its interval over resampled clips: whole numbers all three."""
+    weights_RN = group_weights(groups, seed)
+    weights_RN /= np.maximum(weights_RN.sum(1, keepdims=True), 1)
+    resampled = [horizon(a, b) for a, b in zip(weights_RN @ psnr_NS, weights_RN @ copy_last_psnr_NS, strict=True)]
+    low, high = np.percentile(resampled, [2.5, 97.5], method="closest_observation")
+    value = horizon(psnr_NS.mean(0), copy_last_psnr_NS.mean(0))
+    return Estimate(value, int(low), int(high), len(psnr_NS))
 
 
 def report_rollout(context: Context, scores: Rollouts, ceiling: Reconstruction, results: Results) -> None:
@@ -96,8 +114,8 @@ def report_rollout(context: Context, scores: Rollouts, ceiling: Reconstruction, 
         mean_frame_source=context.mean_frame_source,
     )  # fmt: skip
     put("reconstruction_psnr", ceiling.psnr_NS, unit="dB", mode="decode(encode(truth))", codes="none")
-    last = horizon(scores.psnr_NS.mean(0), scores.copy_last_psnr_NS.mean(0))
-    results.number("rollout.horizon", last, n=len(clips), longest_measured=clips.steps, **said)
+    last = horizon_estimate(scores.psnr_NS, scores.copy_last_psnr_NS, groups=clips.groups_N, seed=seed)
+    results.number("rollout.horizon", last, longest_measured=clips.steps, **said)
 
 
 def _range(chosen: slice) -> range:

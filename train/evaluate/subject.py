@@ -29,7 +29,10 @@ class EvaluatedWorld(Protocol):
         frames: UInt8[np.ndarray, "B T H W C"],
         prompt_codes: Int[np.ndarray, "B Tm1"] | None,
         codes: Int[np.ndarray, "B S"],
-    ) -> UInt8[np.ndarray, "B S H W C"]: ...
+        *,
+        steps: Sequence[int] | None = None,
+    ) -> UInt8[np.ndarray, "B S H W C"]:
+        """The frames of all steps, or of those in `steps`, counted from 1."""
 
     def reset(self, frames: UInt8[np.ndarray, "T H W C"], codes: Int[np.ndarray, " Tm1"] | None = None) -> object: ...
 
