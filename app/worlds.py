@@ -1,15 +1,79 @@
-"""A world for a command: its faults become the one line that a person sees."""
+"""A world for a command: the one that was named, or the bundled one; faults become the one line that a person sees.
 
+The bundled world is package data, `app/bundled/NAME/`: a world's folder with the `metrics.json` of its evaluation and a
+README beside its files. `examples/make_bundled_world.sh` makes it. Commands read it and never write into it.
+"""
+
+import sys
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.commands.devices import check_kind
 from train.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch_bridge.manifest import WorldManifest
     from torch_bridge.world import World
 
+BUNDLED = Path(__file__).with_name("bundled") / "doom"
 
-def load_world(path: str, device: str = "auto") -> "World":
+
+def choose_world(named: "str | PathLike[str] | None") -> Path:
+    """The path that was named; where none was, the bundled world's, which is told on standard error.
+
+    Raises:
+        UserError: none was named, and the package holds none.
+    """
+    if named is not None:
+        return Path(named)
+    if not (BUNDLED / "world.json").is_file():
+        remedy = "Name a world, or make one: genie train VIDEO --run runs/mine"
+        raise UserError("WORLD", "none is named, and this installation holds no bundled one", remedy)
+    print(f"no world named: using the bundled world {BUNDLED.name} ({BUNDLED})", file=sys.stderr)
+    return BUNDLED
+
+
+def find_world(
+    named: "str | PathLike[str] | None", videos: "Sequence[Path] | None" = None
+) -> "tuple[Path, WorldManifest]":
+    """The folder and the manifest of the world that was named, or of the bundled one.
+
+    Args:
+        named: as `choose_world` takes it.
+        videos: of the command, among which a world that was meant to be named may stand.
+
+    Raises:
+        UserError: there is no such world, its manifest cannot be read, or a video is a world.
+    """
+    from torch_bridge.bundle import MANIFEST, locate_world, read_manifest
+
+    for video in (videos or []) if named is None else []:
+        if any((folder / MANIFEST).is_file() for folder in (video, video / "world")):
+            raise UserError(video, "it is a world, and stands where videos do", "Name the world before --video")
+    path = choose_world(named)
+    try:
+        folder = locate_world(path)
+        return folder, read_manifest(folder)
+    except ValueError as error:
+        raise user_error(str(path), error) from error
+
+
+def is_bundled(world: Path) -> bool:
+    """Whether a folder is the bundled world, which is only read."""
+    return world.resolve() == BUNDLED.resolve()
+
+
+def results_folder(world: Path, kind: str) -> Path:
+    """Where results of a kind ("evaluation") go by default: beside the world; of the bundled one, where one works."""
+    from train.evaluate.files import evaluation_folder
+
+    return evaluation_folder(Path(world.name) if is_bundled(world) else world, kind)
+
+
+def load_world(path: "str | PathLike[str]", device: str = "auto") -> "World":
     """The world of a folder, or of the run in a folder, on the device of a `--device`.
 
     Raises:
@@ -23,7 +87,7 @@ def load_world(path: str, device: str = "auto") -> "World":
     try:
         return World.load(path, device=device)
     except ValueError as error:
-        raise user_error(path, error, "Update this program, or pack the world anew with 'genie train'.") from error
+        raise user_error(str(path), error, "Update this program, or pack the world anew with 'genie train'.") from error
     except OSError as error:
         raise UserError(path, f"it cannot be read ({error.strerror or error})", "Check its permissions.") from error
 

@@ -1,10 +1,12 @@
 """Measure a world on frames that it has not seen: pictures, rollouts, control, actions, drift, speed, budget.
 
-WORLD is a world's folder or the run that made it. Writes report.html, which opens anywhere, metrics.json, metrics.txt
+WORLD is a world's folder or the run that made it; without it the bundled world is measured. Writes report.html, which
+opens anywhere, metrics.json, metrics.txt
 (also printed) and pictures.
 
 examples:
   genie evaluate runs/mine --video another_recording.mp4
+  genie evaluate runs/mine --video v.mp4 --only control,drift --far 1000
   genie evaluate runs/mine --frames runs/mine/frames --quick       the shots that the run held out
   genie evaluate runs/mine --video v.mp4 --actions v.npz --full    with the player's true actions
 """
@@ -27,7 +29,9 @@ HELP = "measure a world on held-out video"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("world", metavar="WORLD", type=Path, help="a world, or a run that holds one")
+    parser.add_argument(
+        "world", nargs="?", metavar="WORLD", type=Path, help="a world, or a run that holds one (default: the bundled)"
+    )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--video", metavar="V", nargs="+", type=Path, help="videos that the world has not seen")
     source.add_argument("--frames", type=Path, help="a folder that `genie prepare` made; of a run, its held-out shots")
@@ -54,16 +58,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate and print the table."""
-    from app.worlds import load_world, user_error
-    from torch_bridge.bundle import locate_world, read_manifest
-    from train.evaluate.files import evaluation_folder
+    from app.worlds import find_world, load_world, results_folder, user_error
 
-    try:
-        folder = locate_world(args.world)
-        manifest = read_manifest(folder)
-    except ValueError as error:
-        raise user_error(str(args.world), error) from error
-    out = args.out or evaluation_folder(folder)
+    folder, manifest = find_world(args.world, args.video)
+    out = args.out or results_folder(folder, "evaluation")
     if out.exists() and not out.is_dir():
         raise UserError(out, "a file is in the place of the folder", "Choose another --out")
 

@@ -14,6 +14,8 @@ examples:
 import argparse
 from pathlib import Path
 
+from train.errors import UserError
+
 NAME = "export-weights"
 HELP = "a run's networks as files that the published code reads"
 
@@ -29,7 +31,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the files."""
+    from app.worlds import is_bundled
     from train.export_weights import export_weights
 
+    if args.out is None and is_bundled(args.source):
+        raise UserError(args.source, "nothing is written into the bundled world", "Give -o")
     export_weights(args.source, args.to, args.out, log=print)
     return 0

@@ -1,9 +1,11 @@
 """What each latent action of a world does: pictures before and after, movement, effect, alarms; and names for them.
 
 Holds every code for a few steps from all prompts of the world and, with --video, from clips of a video. Writes
-inspect.png, inspect.html and inspect.json. Names and keys are stored in the world (and remembered by its run).
+inspect.png, inspect.html and inspect.json. Names and keys are stored in the world (and remembered by its run). Without
+WORLD the bundled world is inspected; to name its actions, copy it.
 
 examples:
+  genie inspect                                                    the bundled world
   genie inspect runs/mine
   genie inspect runs/mine --video v.mp4 --actions v.npz            beside the player's true actions
   genie inspect runs/mine --name 3=left --key 3=a --name 4=right --key 4=d
@@ -32,7 +34,9 @@ TRANSITIONS = 20_000  # of a video, at most this many are set beside its true ac
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("world", metavar="WORLD", type=Path, help="a world, or a run that holds one")
+    parser.add_argument(
+        "world", nargs="?", metavar="WORLD", type=Path, help="a world, or a run that holds one (default: the bundled)"
+    )
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--video", metavar="V", nargs="+", type=Path, help="clips of it are prompts too")
     source.add_argument("--frames", type=Path, help="in place of a video, a folder that `genie prepare` made")
@@ -52,20 +56,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Name, inspect, write, print."""
-    from app.worlds import load_world, user_error
-    from torch_bridge.bundle import locate_world, read_manifest
+    from app.worlds import find_world, is_bundled, load_world, results_folder
     from train.code_names import name_codes
 
     names, keys = by_number("--name", args.name), by_number("--key", args.key)
-    try:
-        folder = locate_world(args.world)
-        read_manifest(folder)
-    except ValueError as error:
-        raise user_error(str(args.world), error) from error
-    out = args.out or (
-        folder.parent / "inspection" if folder.name == "world" else folder.parent / f"{folder.name}-inspection"
-    )
+    folder, _ = find_world(args.world, args.video)
+    out = args.out or results_folder(folder, "inspection")
     _check(args, out)
+    if (names or keys) and is_bundled(folder):
+        remedy = f"Copy it and name that: cp -r {folder} my_world"
+        raise UserError("--name, --key", f"the bundled world {folder.name} is not changed", remedy)
     # With --json, standard output holds nothing else.
     with contextlib.redirect_stdout(sys.stderr) if args.json else contextlib.nullcontext():
         if names or keys:
@@ -117,7 +117,7 @@ def _inspect(world: "World", title: str, args: argparse.Namespace, out: Path) ->
         source += f", {len(footage.clips)} of " + ", ".join(path.name for path in args.video or [args.frames])
         prompts, truth = prompts + footage.clips, footage.truth
     if not prompts:
-        raise UserError(args.world, "this world has no prompt of its own", "Give --video")
+        raise UserError(title, "this world has no prompt of its own", "Give --video")
     found, responses = inspect_world(
         world, world.codes, prompts, name=title, source=source, steps=args.steps, truth=truth
     )

@@ -1,6 +1,9 @@
 """Play a world by a list of codes and write what happens as a film.
 
+Without WORLD the bundled world is played.
+
 examples:
+  genie rollout -o film.mp4                                             the bundled world
   genie rollout runs/mine -o film.mp4                                   random actions from the world's first prompt
   genie rollout runs/mine --actions hold:2 --steps 60 -o a.gif -o a.png
   genie rollout runs/mine --prompt photo.jpg --actions 0,0,3,3 -o film.mp4
@@ -24,7 +27,9 @@ HELP = "write a film of a world that is played by a list of codes"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("world", metavar="WORLD", help="folder of a world, or of the run that made it")
+    parser.add_argument(
+        "world", nargs="?", metavar="WORLD", help="folder of a world, or of the run that made it (default: the bundled)"
+    )
     parser.add_argument(
         "-o", "--out", action="append", required=True, metavar="FILE", help=".mp4, .gif or .png; several"
     )
@@ -56,11 +61,11 @@ def run(args: argparse.Namespace) -> int:
     from app.actions import parse_actions
     from app.film import check_film_path
     from app.prompts import find_prompt
-    from app.worlds import load_world, user_error
+    from app.worlds import choose_world, load_world, user_error
 
     for path in args.out:
         check_film_path(path)
-    world = load_world(args.world, args.device)
+    world = load_world(choose_world(args.world), args.device)
     usage, names = [code.usage for code in world.codes], [code.name for code in world.codes]
     codes = parse_actions(args.actions, args.steps, usage, args.seed, names)
     name, prompt = find_prompt(

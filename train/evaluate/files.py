@@ -13,9 +13,9 @@ _REMEDY = "Give what 'genie evaluate' wrote: its folder, its metrics.json, or th
 DESCRIBING = ("schema", "data", "world", "made", "details")
 
 
-def evaluation_folder(world: Path) -> Path:
-    """Where the evaluation of the world in a folder is written: RUN/evaluation, else beside the world."""
-    return world.parent / ("evaluation" if world.name == "world" else f"{world.name}-evaluation")
+def evaluation_folder(world: Path, kind: str = "evaluation") -> Path:
+    """Where results of a kind on the world in a folder are written: RUN/evaluation, else beside the world."""
+    return world.parent / (kind if world.name == "world" else f"{world.name}-{kind}")
 
 
 def locate_metrics(path: str | Path) -> Path:

@@ -25,6 +25,7 @@ def describe_world(world: EvaluatedWorld, folder: Path | None, side: int) -> dic
         "w": [manifest.rows, manifest.style_dim],
         "trained_on": [Path(source).name for source in manifest.provenance.sources],
         "versions": dict(manifest.provenance.versions),
+        "sha256": dict(manifest.sha256),
     }
 
 
