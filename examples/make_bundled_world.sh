@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# The commands that made the bundled world `app/bundled/doom`: record, train, evaluate, install into the package.
+# Runs from any folder, after `make setup` and `.venv/bin/python -m pip install -e '.[examples]'`. What is there already
+# is not recorded again, and an interrupted training goes on where it stopped.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+SCENARIO=simpler_basic
+BUTTONS=MOVE_FORWARD,MOVE_BACKWARD,TURN_LEFT,TURN_RIGHT
+FRAMES=20000
+HELDOUT_FRAMES=4000
+PRESET=tiny
+MINUTES=60
+RUN=runs/bundled
+BIN=.venv/bin
+
+record() { # name, frames, seed
+  [ -f "$RUN-footage/$1.npz" ] || "$BIN/python" examples/record_vizdoom.py --scenario "$SCENARIO" \
+    --buttons "$BUTTONS" --resolution 320x240 --episode-tics 1400 --blackout --crf 20 \
+    --frames "$2" --seed "$3" --out "$RUN-footage/$1.mp4"
+}
+
+mkdir -p "$RUN-footage"
+record training "$FRAMES" 1
+record heldout "$HELDOUT_FRAMES" 2
+"$BIN/genie" train "$RUN-footage/training.mp4" --run "$RUN" --preset "$PRESET" --minutes "$MINUTES"
+"$BIN/genie" evaluate "$RUN" --full --video "$RUN-footage/heldout.mp4" --actions "$RUN-footage/heldout.npz"
+"$BIN/python" examples/install_bundled_world.py "$RUN" "$RUN/evaluation"
