@@ -9,6 +9,7 @@ evaluated, that is larger than 12 MB, or whose files tell paths of this machine.
 
 import argparse
 import json
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from train.evaluate.table import format_table
 from train.run import Run
 
 LIMIT = 12_000_000  # bytes of the whole folder
+LOCAL = re.compile(r"""(^|[\s='"(])(/[^\s/]+/|[A-Za-z]:\\)""")  # an absolute path
 SCRIPT = Path(__file__).with_name("make_bundled_world.sh")
 
 
@@ -45,22 +47,22 @@ def install(run: Path, evaluation: Path, place: Path = BUNDLED, limit: int = LIM
         raise UserError(file, "it is the evaluation of another world", f"Evaluate this one: genie evaluate {run}")
     for tree, where in ((json.loads(manifest.to_json()), world / MANIFEST), (metrics, file)):
         for text in strings(tree):
-            if any(Path(word).is_absolute() for word in text.split()):
+            if LOCAL.search(text):
                 raise UserError(where, f"it tells a path of this machine: {text}", "Make it with relative paths")
+    stages = Run(run).stages
+    if not stages:
+        raise UserError(run, "it is no run, so that nothing tells how long it was trained", "Give the run of the world")
     if not prompts:
         raise UserError(world, "it has no prompt to start from", "Pack it anew with 'genie train'")
     beside = place.with_name(f".{place.name}.new")
     shutil.rmtree(beside, ignore_errors=True)
     (beside / "prompts").mkdir(parents=True)
     try:
-        for name in (
-            MANIFEST,
-            *(f"{part}.safetensors" for part in PARTS),
-            *(f"prompts/{name}.png" for name in prompts),
-        ):
+        parts, clips = [f"{part}.safetensors" for part in PARTS], [f"prompts/{name}.png" for name in prompts]
+        for name in (MANIFEST, *parts, *clips):
             shutil.copyfile(world / name, beside / name)
         shutil.copyfile(file, beside / METRICS)
-        seconds = sum(stage.seconds for stage in Run(run).stages.values())
+        seconds = sum(stage.seconds for stage in stages.values())
         (beside / "README.md").write_text(readme(place.name, manifest, metrics, seconds), encoding="utf-8")
         size = sum(file.stat().st_size for file in beside.rglob("*") if file.is_file())
         if size > limit:
@@ -89,11 +91,11 @@ def readme(name: str, manifest: WorldManifest, metrics: dict, seconds: float) ->
     lines = [
         f"# The bundled world `{name}`",
         "",
-        "What `genie rollout`, `genie inspect` and `genie evaluate` use when no world is named. This page is written by",
-        "`examples/install_bundled_world.py`.",
+        "What `genie rollout`, `genie inspect` and `genie evaluate` use when no world is named. This page is written",
+        "by `examples/install_bundled_world.py`.",
         "",
         f"Frames of {size} at {manifest.fps:.4g} a second, {len(manifest.codes)} latent actions, learned from "
-        f"{', '.join(manifest.provenance.sources)} in {seconds / 60:.1f} minutes of training, without action labels.",
+        f"{', '.join(manifest.provenance.sources)} in {seconds / 60:.1f} minutes of training.",
         f"Trained with {', '.join(f'{key} {value}' for key, value in versions.items())}.",
         "The footage is ViZDoom's, recorded by `examples/record_vizdoom.py`; its pictures are those of Freedoom (BSD",
         "licence), which the `vizdoom` package ships.",
