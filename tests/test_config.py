@@ -46,7 +46,7 @@ def test_infinity_and_none_survive_strict_json() -> None:
         ("crop", "1,2,30,40", "ingest.crop", "1,2,30,40"),
         ("seed", "5", "seed", 5),
         ("w-plus", "true", "w_plus", True),
-        ("encoder.tune-student", "no", "encoder.tune_student", False),
+        ("recipe", "frozen", "encoder.tune_student", False),
         ("encoder.model.taps", "0,2", "encoder.model.taps", (0, 2)),
         ("teacher.augment.groups", "translate,hue", "teacher.augment.groups", ("translate", "hue")),
         ("dynamics.model.kv_heads", "none", "dynamics.model.kv_heads", None),

@@ -205,7 +205,7 @@ def test_a_world_grows_from_a_lightning_file(
     found = kept(run, "student", "w")
     np.testing.assert_allclose(found["mean"], w.mean(0), atol=0.1)
     np.testing.assert_allclose(found["std"], w.std(0), rtol=0.1)
-    assert main(["train", str(video), "--run", str(run), "--device", "cpu", "--encoder.tune_student", "no"]) == 0
+    assert main(["train", str(video), "--run", str(run), "--device", "cpu", "--recipe", "frozen"]) == 0
     assert begun(capsys.readouterr().out) == ["prepare", "encoder", "drift", "latents", "actions", "dynamics", "world"]
     manifest, tensors, _ = read_world(run)
     assert manifest.student["channels"] == [16, 12, 8]

@@ -6,7 +6,7 @@ What several stages must agree on (the size of frames, the width of w, the numbe
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from genie_jax.latent_action import MOST_CODES
 from torch_bridge.mobile_stylegan import StudentConfig
@@ -36,9 +36,11 @@ SHARED = {
     "encoder.model.rows": "w_plus",
     "actions.model.mlp.rows": "w_plus",
     "dynamics.model.rows": "w_plus",
+    "encoder.tune_student": "recipe",
     "actions.model.codes": "codes",
     "dynamics.model.codes": "codes",
 }
+Recipe = Literal["frozen", "tuned", "joint"]
 ALIASES = {"fps": "ingest.fps", "crop": "ingest.crop", "pretrained": "encoder.model.pretrained", **SHARED}
 
 
@@ -51,6 +53,9 @@ class Config:
         size: side of the frames in pixels, a power of two.
         style_dim: D, width of w.
         w_plus: encode to a row of w for every layer of the decoder (W+) in place of one for all (W).
+        recipe: of the decoder. "frozen": teacher, student, then the encoder through the student as it is. "tuned": the
+            student is trained on with the encoder. "joint": neither teacher nor distillation; the encoder stage trains
+            encoder, student and discriminator from random weights.
         codes: number of latent actions.
         holdout: share of the frames that no stage sees.
         memory_limit_mb: decoded frames are kept in memory where they fit into this.
@@ -63,6 +68,7 @@ class Config:
     size: int = 256
     style_dim: int = 512
     w_plus: bool = False
+    recipe: Recipe = "tuned"
     codes: int = 8
     holdout: float = 0.05
     memory_limit_mb: int = 1024
@@ -89,6 +95,11 @@ class Config:
         """L, rows of w."""
         return self.student.model.rows if self.w_plus else 1
 
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Stages that the recipe does without."""
+        return ("teacher", "student") if self.recipe == "joint" else ()
+
 
 def _agreed(c: Config) -> dict[str, Any]:
     """The stages' configs with the shared values in them."""
@@ -106,7 +117,7 @@ def _agreed(c: Config) -> dict[str, Any]:
         "ingest": replace(c.ingest, size=c.size),
         "teacher": replace(c.teacher, generator=generator, discriminator=discriminator),
         "student": replace(c.student, model=student),
-        "encoder": replace(c.encoder, model=encoder),
+        "encoder": replace(c.encoder, model=encoder, tune_student=c.recipe != "frozen"),
         "actions": replace(c.actions, model=replace(c.actions.model, codes=c.codes, mlp=mlp)),
         "dynamics": replace(c.dynamics, model=dynamics),
     }
@@ -136,6 +147,9 @@ def stored_config(values: Mapping[str, Any], source: object) -> Config:
     Raises:
         UserError: it holds what this program does not know.
     """
+    if "recipe" not in values:  # a run from before there were recipes
+        tuned = values.get("encoder", {}).get("tune_student", True)
+        values = {**values, "recipe": "tuned" if tuned else "frozen"}
     try:
         return from_json(Config, values, source)
     except ValueError as error:

@@ -1,5 +1,6 @@
 """Stage "encoder": inversion, frame -> w, through the student, which by default is tuned with it on real frames.
 
+In the recipe "joint" there was no teacher: the student begins with random weights, and so does the discriminator.
 A frozen student can only show what the teacher dreamt of; tuned together with the encoder it learns to show the frames
 that there are. A squared error alone makes every frame a blur, so there are three terms against it: high wavelet bands,
 a perceptual distance, and a discriminator that starts from the teacher's and trains on.
@@ -39,7 +40,7 @@ class EncoderStageConfig:
         adam: optimiser of encoder and student.
         student_rate: factor on the student's learning rate.
         adam_d: optimiser of D.
-        tune_student: train the student too, on real frames.
+        tune_student: train the student too, on real frames; set by the run's `recipe`.
         mse: weight of the squared error of the image.
         l1: weight of its absolute error.
         pyramid: weight of absolute and squared errors of all wavelet levels, which train the student's heads.
@@ -52,7 +53,7 @@ class EncoderStageConfig:
         r1: gamma of D's gradient penalty.
         r1_every: adversarial steps between its applications.
         augment: adaptive augmentation of what D sees.
-        moments: weight of the term that keeps mean and deviation of w near the teacher's.
+        moments: weight of the term that keeps mean and deviation of w near the teacher's, or near 0 and 1 without one.
         ema_half_life: of the averaged weights, in images.
         precision: of the forward passes.
         channels_last: memory format of convolutions.
@@ -117,9 +118,9 @@ class EncoderStage:
     Args:
         config: architecture and training.
         corpus: real frames.
-        student: the distilled student; tuned when `config.tune_student`, else left as it is.
-        discriminator: the student stage's, where D starts from; the perceptual distance may use its features.
-        w_mean, w_std: statistics of the teacher's w, (D,) each.
+        student: the distilled student or a new one; trained when `config.tune_student`, else left as it is.
+        discriminator: where D starts from: the student stage's, whose features the perceptual distance may use, or new.
+        w_mean, w_std: statistics that w shall have: those of the teacher's w, (D,) each.
         seed: of everything random in the stage.
         device: where it computes.
     """

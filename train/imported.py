@@ -3,7 +3,8 @@
 An imported stage is done and is never trained. The shapes of its networks are those of the file, so the config takes
 them over, whatever the preset says, and an option that contradicts them is an error. Where a file brought no
 discriminator a new one is drawn; features of an untrained network measure nothing, so the perceptual distance of the
-stage that would read them is LPIPS, or its weight is 0.
+stage that would read them is LPIPS, or its weight is 0. The same holds for the recipe "joint", which begins with a new
+discriminator and has no use for an import.
 """
 
 from collections.abc import Mapping
@@ -62,6 +63,8 @@ def imports_setting(imports: Imports) -> dict[str, Any]:
 
 def untrained_for(imports: Imports, config: Config) -> list[str]:
     """The stages that begin with a discriminator that nothing has trained."""
+    if config.recipe == "joint":
+        return ["encoder"]
     teacher, student = imports.get("teacher"), imports.get("student")
     if student is not None:
         return [] if student.discriminator_trained else ["encoder"]
@@ -94,8 +97,11 @@ def with_imports(config: Config, imports: Imports) -> Config:
 
 
 def check_imports(config: Config, imports: Imports) -> None:
-    """Raise UserError where the config contradicts what was imported."""
+    """Raise UserError where the config contradicts what was imported, or what nothing has trained."""
     for stage, found in imports.items():
+        if config.recipe == "joint":
+            fault = f"trains a student from random weights, with no teacher, and a {stage} was imported ({found.what})"
+            raise UserError("--recipe joint", fault, "give --recipe tuned or --recipe frozen, or another --run")
         wanted: dict[str, Any] = {"teacher.discriminator": found.discriminator}
         if found.generator is not None:
             wanted["teacher.generator"] = found.generator
@@ -106,10 +112,12 @@ def check_imports(config: Config, imports: Imports) -> None:
             _compare(path, getattr(getattr(config, owner), name), part, f"the imported {stage} ({found.what})")
     for name in untrained_for(imports, config):
         stage_config = getattr(config, name)
-        if stage_config.perceptual > 0 and stage_config.perceptual_kind != "lpips":
+        right = ("lpips", "auto") if config.recipe == "joint" else ("lpips",)
+        if stage_config.perceptual > 0 and stage_config.perceptual_kind not in right:
+            why = "the recipe joint begins with a new" if config.recipe == "joint" else "the imported file has no"
             raise UserError(
                 f"--{name}.perceptual_kind {stage_config.perceptual_kind}",
-                "the imported file has no discriminator, and features of an untrained one are no perceptual distance",
+                f"{why} discriminator, and features of an untrained one are no perceptual distance",
                 f"give --{name}.perceptual_kind lpips, or --{name}.perceptual 0",
             )
 

@@ -80,10 +80,13 @@ class Parts:
         return read_imports(self.run.settings, self.run.path / "run.json")
 
     def _discriminator(self, stage: str) -> Discriminator:
-        shape = self.config.teacher.discriminator
         if stage in self.imports and not self.imports[stage].discriminator_trained:
-            return seeded(self.config.seed, "discriminator", lambda: Discriminator(shape))
-        return load_arrays(Discriminator(shape), self.result(stage, "discriminator"))
+            return self._new_discriminator()
+        return load_arrays(Discriminator(self.config.teacher.discriminator), self.result(stage, "discriminator"))
+
+    def _new_discriminator(self) -> Discriminator:
+        shape = self.config.teacher.discriminator
+        return seeded(self.config.seed, "discriminator", lambda: Discriminator(shape))
 
     def _student(self, stage: str) -> Student:
         return load_arrays(Student(self.config.student.model), self.result(stage, "student"))
@@ -109,14 +112,23 @@ class Parts:
             )
 
     def encoder(self) -> EncoderStage:
-        """frame -> w, through the student."""
-        w = self.result("student", "w")
+        """frame -> w, through the student; without a teacher, with a new student and a new discriminator."""
+        config = self.config.encoder
+        if self.config.recipe == "joint":
+            student = seeded(self.config.seed, "student", lambda: Student(self.config.student.model))
+            discriminator = self._new_discriminator()
+            w = {"mean": np.zeros(self.config.style_dim, np.float32), "std": np.ones(self.config.style_dim, np.float32)}
+            if config.perceptual_kind == "auto":  # features of a network that nothing has trained are no distance
+                config = replace(config, perceptual_kind="lpips")
+        else:
+            student, discriminator = self._student("student"), self._discriminator("student")
+            w = self.result("student", "w")
         with _lpips_is_there("encoder"):
             return EncoderStage(
-                self.config.encoder,
+                config,
                 self.corpus,
-                self._student("student"),
-                self._discriminator("student"),
+                student,
+                discriminator,
                 w["mean"],
                 w["std"],
                 seed=self.config.seed,

@@ -67,6 +67,7 @@ def train_run(
     *,
     minutes: float | None = None,
     device: str = "auto",
+    until: str = "world",
     log: Log = print,
 ) -> None:
     """Bring a run up to date: every stage that is not finished with this config, then the world.
@@ -78,6 +79,7 @@ def train_run(
         minutes: time for everything over all processes, infinity to train every stage to its number of steps; None for
             what the run was given before, a new run without a limit. More than before continues what time had ended.
         device: "auto", "cpu", "cuda" or "mps".
+        until: the last step to do, a name of `NEEDS`; the time is for it and those before it.
         log: takes lines.
 
     Raises:
@@ -100,8 +102,11 @@ def train_run(
         run.config = to_json(config)
         run.save()
         parts = Parts(run, config, source.folder(run), torch_device, jax_device)
-        worked = execute(plan(parts, source), run, minutes=minutes, log=log)
-    _farewell(run, worked, log)
+        steps = plan(parts, source)
+        last = [step.name for step in steps].index(until)
+        worked = execute(steps[: last + 1], run, minutes=minutes, log=log)
+    if until == "world":
+        _farewell(run, worked, log)
 
 
 def plan(parts: Parts, source: Source) -> list[Step]:
@@ -118,7 +123,7 @@ def plan(parts: Parts, source: Source) -> list[Step]:
         "actions": (parts.actions, jax_kind),
         "dynamics": (parts.dynamics, jax_kind),
     }
-    trained = [name for name in stages if name not in parts.imports]
+    trained = [name for name in stages if name not in parts.imports and name not in config.left_out]
     shares = {name: getattr(config, name).pace.share for name in trained}
     aside = UNTIMED_SHARE * sum(shares.values()) / len(shares)
 
@@ -135,6 +140,10 @@ def plan(parts: Parts, source: Source) -> list[Step]:
     if config.actions.model.form == "mlp":
         needs["actions"] = ("prepare", "latents")
         settings["actions"]["std_floor"] = config.dynamics.std_floor  # decides how the w it reads is normalised
+    if config.recipe == "joint":  # the stage draws student and discriminator itself
+        needs["encoder"] = ("prepare",)
+        drawn = {"student": values["student"]["model"], "discriminator": values["teacher"]["discriminator"]}
+        settings["encoder"] |= drawn
     true_actions = parts.run.settings.get(TRUE_ACTIONS)
     settings["actions"] = fingerprinted(settings["actions"], true_actions and true_actions["digest"])
     # The codes' names may change where the codes do not.
@@ -176,7 +185,8 @@ def _settings(stage: dict[str, Any]) -> dict[str, Any]:
 
 def _note(stage: str, config: Config) -> str:
     distance = "its perceptual distance is LPIPS" if getattr(config, stage).perceptual > 0 else "no perceptual distance"
-    return f"{stage}: begins with a new discriminator, as none was imported; {distance}"
+    what = "student and a new discriminator" if config.recipe == "joint" else "discriminator, as none was imported"
+    return f"{stage}: begins with a new {what}; {distance}"
 
 
 def _preparation(parts: Parts, source: Source, ingest: dict[str, Any]) -> Step:
