@@ -51,14 +51,19 @@ def world_parts(
     *,
     form: str = "warp",
     rows: int = 1,
+    spatial: int = 0,
     context_noise: float = 0.7,
     head: str = "regression",
     seed: int = 0,
     **changes: Any,
 ) -> tuple[WorldManifest, Tensors, Prompts]:
-    """Manifest, tensors and prompts of a world that moves visibly; `changes` are fields of the manifest."""
-    student = StudentConfig(SIZE, DIM, (16, 8, 8))
-    encoder = EncoderConfig("b0", SIZE, DIM, rows=rows, grid=2, width=8, taps=(1, 2))
+    """Manifest, tensors and prompts of a world that moves visibly; `changes` are fields of the manifest.
+
+    `rows` are those of styles; a map of `spatial` channels comes on top.
+    """
+    student = StudentConfig(SIZE, DIM, (16, 8, 8), spatial)
+    styles, rows = rows, rows + student.map_rows
+    encoder = EncoderConfig("b0", SIZE, DIM, rows=rows, grid=2, width=8, taps=(1, 2), spatial=spatial)
     warp = WarpConfig(size=16, encoder_channels=(4, 4, 8), decoder_channels=(4, 4, 8))
     actions = LatentActionConfig(form, CODES, 8, warp=warp, mlp=ActionMLPConfig(rows, DIM, hidden=16, layers=1))
     dynamics = DynamicsConfig(
@@ -76,7 +81,7 @@ def world_parts(
         clip = moving_squares(CODES + 1, seed=7)
         images = to_float(torch.from_numpy(clip))
         modules["encoder"].head.weight /= modules["encoder"](images).std(0).mean()  # w spreads as a trained one does
-        modules["encoder"].set_mean_w(-modules["encoder"](images).mean(0))
+        modules["encoder"].set_mean_w(-modules["encoder"](images).mean(0)[:styles])
         w_TLD = modules["encoder"](images).numpy()
     w_mean, w_std = w_TLD.mean(0), w_TLD.std(0) + 1e-3
     action_params = random_params(model.init, rng)

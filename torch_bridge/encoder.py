@@ -2,7 +2,8 @@
 
 A global pool would throw away where things are, and on a game screen that is most of what there is. So feature maps of
 several strides are brought to one small grid (space to depth, not pooling), narrowed, flattened, and one linear layer
-predicts the offset of w from the generator's mean w.
+predicts the offset of w from the generator's mean w. The rows of a spatial map (`spatial.py`) come from the grid
+itself, by a convolution that keeps every place where it is.
 """
 
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from torch_bridge.spatial import MapHead, join_map, map_rows
 
 NORM_EPS = {"b0": 1e-5, "b1": 1e-5, "l1": 1e-7}  # of the published batch norms; large trunks have a smaller one
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, what the trunk's weights expect
@@ -26,7 +29,8 @@ class EncoderConfig:
         trunk: EfficientViT size.
         size: side of the frames in pixels, a multiple of 32.
         style_dim: D, width of w.
-        rows: L, 1 for W, the student's number of rows for W+.
+        rows: L, 1 for W, the student's number of rows for W+; and the rows of the map.
+        spatial: channels of the map at 4x4 in the last rows, 0 for none.
         grid: side of the grid to which every feature map is brought.
         width: channels that each map is narrowed to.
         taps: stages of the trunk that are read; stage i has stride 4 * 2**i. A 64 px frame leaves a 2x2 map
@@ -42,6 +46,16 @@ class EncoderConfig:
     width: int = 64
     taps: tuple[int, ...] = (1, 2, 3)
     pretrained: bool = False
+    spatial: int = 0
+
+    def __post_init__(self) -> None:
+        if self.map_rows >= self.rows:
+            raise ValueError(f"{self.rows} rows of w leave none beside the {self.map_rows} of a map")
+
+    @property
+    def map_rows(self) -> int:
+        """Rows of w, its last ones, that hold the map."""
+        return map_rows(self.spatial, self.style_dim)
 
 
 def _trunk(config: EncoderConfig) -> nn.Module:
@@ -82,7 +96,8 @@ class Encoder(nn.Module):
     """Inversion of the decoder: images in [-1, 1] -> w.
 
     Attributes:
-        mean_w: buffer (rows, style_dim), the generator's mean w; set it with `set_mean_w` before training.
+        mean_w: buffer (rows, style_dim), the generator's mean w; set it with `set_mean_w` before training. The rows of
+            a map have mean 0: no generator has one.
     """
 
     def __init__(self, config: EncoderConfig) -> None:
@@ -96,15 +111,19 @@ class Encoder(nn.Module):
             _ToGrid(channels, config.size // reduction, config.grid, config.width)
             for channels, reduction in zip(info.channels(), info.reduction(), strict=True)
         )
-        self.head = nn.Linear(len(config.taps) * config.width * config.grid**2, config.rows * config.style_dim)
+        channels = len(config.taps) * config.width
+        styles = config.rows - config.map_rows
+        self.head = nn.Linear(channels * config.grid**2, styles * config.style_dim)
         nn.init.zeros_(self.head.bias)
+        self.map_head = MapHead(channels, config.spatial) if config.spatial else None
         self.register_buffer("mean_w", torch.zeros(config.rows, config.style_dim))
         self.register_buffer("pixel_mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
 
-    def set_mean_w(self, mean_w: Float[Tensor, " D"] | Float[Tensor, "L D"]) -> None:
-        """Store the w that offsets start from, one for all rows or one a row."""
-        self.mean_w.copy_(mean_w.expand_as(self.mean_w))
+    def set_mean_w(self, mean_w: Float[Tensor, " D"] | Float[Tensor, "R D"]) -> None:
+        """Store the w that offsets start from, one for all rows of styles or one a row of them."""
+        styles_RD = self.mean_w[: self.config.rows - self.config.map_rows]
+        styles_RD.copy_(mean_w.expand_as(styles_RD))
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B L D"]:
         """Encode images in [-1, 1] of the config's size."""
@@ -114,5 +133,7 @@ class Encoder(nn.Module):
             )
         maps = self.trunk((images * 0.5 + 0.5 - self.pixel_mean) / self.pixel_std)
         grids = torch.cat([to_grid(m) for to_grid, m in zip(self.to_grid, maps, strict=True)], dim=1)
-        offset = self.head(grids.flatten(1)).unflatten(1, self.mean_w.shape)
+        offset = self.head(grids.flatten(1)).unflatten(1, (-1, self.config.style_dim))
+        if self.map_head is not None:
+            offset = join_map(offset, self.map_head(grids))
         return self.mean_w + offset

@@ -52,6 +52,9 @@ class FrameCodec:
         seen = (encoder_config.size, encoder_config.style_dim)
         if seen != (student_config.size, student_config.style_dim):
             raise ValueError(f"The encoder's size and style_dim {seen} are not the student's {student_config}.")
+        if encoder_config.spatial != student_config.spatial:
+            maps = f"{encoder_config.spatial} channels, the student's {student_config.spatial}"
+            raise ValueError(f"The encoder's map has {maps}.")
         trained = _filled(Student(student_config), student[1], "the decoder")
         return cls(_filled(Encoder(encoder_config), encoder[1], "the encoder"), trained.for_play(), seen[0], device)
 
@@ -105,9 +108,9 @@ def count_parameters(module: nn.Module) -> int:
     return sum(tensor.numel() for tensor in {id(t): t for t in module.state_dict(keep_vars=True).values()}.values())
 
 
-def count_decoder_flops(codec: FrameCodec, style_dim: int) -> int:
+def count_decoder_flops(codec: FrameCodec, rows: int, style_dim: int) -> int:
     """Floating-point operations of one frame's decoding."""
-    return count_flops(codec.decoder, torch.zeros(1, style_dim, device=codec.device))
+    return count_flops(codec._decode_batch, torch.zeros(1, rows, style_dim))
 
 
 def count_flops(function: Callable[..., object], *inputs: Tensor) -> int:

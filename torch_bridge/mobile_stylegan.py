@@ -4,7 +4,8 @@ A dense convolution at 4 px, then blocks of: inverse Haar transform (doubles the
 two depthwise-separable convolutions. Every level has a head of 12 wavelet bands; the image is the inverse transform of
 the last head, the others exist for training. Rows of W+: 0 for the 4 px convolution and 1 for its head; for block i row
 3i+1 for upsampling and first convolution, 3i+2 for the second, 3i+3 for the head; the last row is never read.
-The state_dict has the names and shapes of the published checkpoints.
+The state_dict has the names and shapes of the published checkpoints. With `spatial` channels, which no published one
+has, a map in the last rows of w is added to the constant (`spatial.py`).
 """
 
 import itertools
@@ -18,20 +19,26 @@ from torch import Tensor, nn
 
 from torch_bridge.channels import check_size
 from torch_bridge.mobile_layers import FoldedConv, StyledConv, WaveletHead, WaveletUpsample
-from torch_bridge.stylegan2 import ConstantInput, GeneratorConfig, split_rows
+from torch_bridge.spatial import MapToConstant, map_rows, split_map
+from torch_bridge.stylegan2 import ConstantInput, GeneratorConfig
 from torch_bridge.wavelet import haar_idwt
 
 
 @dataclass(frozen=True)
 class StudentConfig:
-    """`channels[i]` is the width at 4 * 2^i px; the last level is at size/2, and the last doubling needs no layer."""
+    """`channels[i]` is the width at 4 * 2^i px; the last level is at size/2, and the last doubling needs no layer.
+
+    `spatial` is the number of channels of the map that is added to the constant, 0 for none.
+    """
 
     size: int = 256
     style_dim: int = 512
     channels: tuple[int, ...] = (512, 512, 512, 512, 256, 128)
+    spatial: int = 0
 
     def __post_init__(self) -> None:
         check_size(self.size)
+        map_rows(self.spatial, self.style_dim)
         if 4 * 2 ** len(self.channels) != self.size:
             levels = self.size.bit_length() - 3
             wanted = f"{levels} widths (4 to {self.size // 2} px)"
@@ -48,8 +55,13 @@ class StudentConfig:
 
     @property
     def rows(self) -> int:
-        """Rows of a W+ latent: three for each block and two."""
+        """Rows of styles of a W+ latent: three for each block and two."""
         return 3 * len(self.channels) - 1
+
+    @property
+    def map_rows(self) -> int:
+        """Rows of w behind those of styles: the map."""
+        return map_rows(self.spatial, self.style_dim)
 
 
 class MobileBlock(nn.Module):
@@ -74,12 +86,13 @@ class _Synthesis(nn.Module):
 
     config: StudentConfig
     input: ConstantInput
+    from_map: MapToConstant | None
     conv1: nn.Module
     layers: nn.ModuleList
 
     @property
     def rows(self) -> int:
-        """Rows of a W+ latent."""
+        """Rows of styles of a W+ latent."""
         return self.config.rows
 
     @property
@@ -87,8 +100,29 @@ class _Synthesis(nn.Module):
         """(1, 1, 4, 4), then (2, 1, r, r) for each block: one noise image for each of its convolutions."""
         return [(1, 1, 4, 4)] + [(2, 1, 8 * 2**i, 8 * 2**i) for i in range(len(self.layers))]
 
-    def _levels(self, rows: list[Tensor], noise: Sequence[Sequence[Tensor | None]]) -> list[Tensor]:
+    def _split(self, w: Tensor) -> tuple[list[Float[Tensor, "B D"]], Float[Tensor, "B S 4 4"] | None]:
+        """One (B, D) tensor for each row of styles, and the map; None for w_BD, which has none.
+
+        Raises ValueError for another rank or another number of rows.
+        """
+        if w.ndim == 2:
+            return [w] * self.rows, None
+        extra = self.config.map_rows
+        if w.ndim != 3 or w.shape[1] not in (1 + extra, self.rows + extra):
+            behind = f", {extra} of them a map" if extra else ""
+            raise ValueError(
+                f"w must be (B, D), (B, {1 + extra}, D) or (B, {self.rows + extra}, D){behind}, not {tuple(w.shape)}."
+            )
+        styles_BRD, map_BSHW = split_map(w, self.config.spatial)
+        rows = styles_BRD.expand(-1, self.rows, -1) if styles_BRD.shape[1] == 1 else styles_BRD
+        return list(rows.unbind(1)), map_BSHW if extra else None
+
+    def _levels(
+        self, rows: list[Tensor], map_BSHW: Tensor | None, noise: Sequence[Sequence[Tensor | None]]
+    ) -> list[Tensor]:
         x = self.input(rows[0].shape[0])
+        if map_BSHW is not None:
+            x = x + self.from_map(map_BSHW)
         levels = [self.conv1(x * self.conv1.style(rows[0]), noise[0][0])]
         for i, block in enumerate(self.layers):
             levels.append(block(levels[-1], rows[3 * i + 1], rows[3 * i + 2], noise[i + 1]))
@@ -105,6 +139,8 @@ class _Synthesis(nn.Module):
 class Student(_Synthesis):
     """MobileStyleGAN for training. Called with `w` (B, D) or (B, rows, D) it returns images (B, 3, size, size).
 
+    With a spatial map `w` is (B, D), without one, or (B, 1 + map_rows, D) or (B, rows + map_rows, D).
+
     `noise` is None (no noise) or a list of tensors of `noise_shapes`, shared by the batch; (2, B, 1, r, r) gives each
     sample its own. New weights preserve the signal's variance, unlike the published initialisation.
     """
@@ -114,6 +150,7 @@ class Student(_Synthesis):
         self.config = config
         dim, widths = config.style_dim, config.channels
         self.input = ConstantInput(widths[0])
+        self.from_map = MapToConstant(config.spatial, widths[0]) if config.spatial else None
         self.conv1 = StyledConv(widths[0], widths[0], dim, depthwise=False)
         self.to_img1 = WaveletHead(widths[0], dim)
         self.layers = nn.ModuleList(
@@ -122,8 +159,8 @@ class Student(_Synthesis):
 
     def wavelet_heads(self, w: Tensor, noise: Sequence[Tensor] | None = None) -> list[Float[Tensor, "B 12 R R"]]:
         """Wavelet bands of the image at every level: 4, 8, ..., size/2 px. Each is an image of twice that size."""
-        rows = split_rows(w, self.rows)
-        levels = self._levels(rows, self._noise_pairs(noise))
+        rows, map_BSHW = self._split(w)
+        levels = self._levels(rows, map_BSHW, self._noise_pairs(noise))
         heads = [self.to_img1, *(block.to_img for block in self.layers)]
         return [head(x, rows[3 * i] if i else rows[1]) for i, (head, x) in enumerate(zip(heads, levels, strict=True))]
 
@@ -135,8 +172,8 @@ class Student(_Synthesis):
         return haar_idwt(heads[-1]), heads
 
     def forward(self, w: Tensor, noise: Sequence[Tensor] | None = None) -> Float[Tensor, "B 3 H W"]:
-        rows = split_rows(w, self.rows)
-        last = self._levels(rows, self._noise_pairs(noise))[-1]
+        rows, map_BSHW = self._split(w)
+        last = self._levels(rows, map_BSHW, self._noise_pairs(noise))[-1]
         return haar_idwt(self.layers[-1].to_img(last, rows[-2]))
 
     def for_play(self, noise: Sequence[Tensor] | None = None) -> "PlayDecoder":
@@ -158,6 +195,7 @@ class PlayDecoder(_Synthesis):
         self.config = config
         dim, widths = config.style_dim, config.channels
         self.input = ConstantInput(widths[0])
+        self.from_map = MapToConstant(config.spatial, widths[0]) if config.spatial else None
         self.conv1 = FoldedConv(widths[0], widths[0], dim, depthwise=False)
         self.layers = nn.ModuleList(
             MobileBlock(a, b, dim, FoldedConv, head=False) for a, b in itertools.pairwise(widths)
@@ -173,6 +211,8 @@ class PlayDecoder(_Synthesis):
     def fold(self, student: Student, noise: Sequence[Tensor] | None) -> None:
         """Take over the function of `student` with the given noise."""
         self.input.load_state_dict(student.input.state_dict())
+        if self.from_map is not None:
+            self.from_map.load_state_dict(student.from_map.state_dict())
         self.conv1.fold(student.conv1)
         for block, trained in zip(self.layers, student.layers, strict=True):
             block.up.load_state_dict(trained.up.state_dict())
@@ -187,6 +227,6 @@ class PlayDecoder(_Synthesis):
             getattr(self, f"noise_{i}").copy_(torch.stack(scaled))
 
     def forward(self, w: Tensor) -> Float[Tensor, "B 3 H W"]:
-        rows = split_rows(w, self.rows)
+        rows, map_BSHW = self._split(w)
         noise = [getattr(self, f"noise_{i}") for i in range(len(self.noise_shapes))] if self.fixed_noise else None
-        return haar_idwt(self.head(self._levels(rows, self._noise_pairs(noise))[-1], rows[-2]))
+        return haar_idwt(self.head(self._levels(rows, map_BSHW, self._noise_pairs(noise))[-1], rows[-2]))

@@ -308,7 +308,7 @@ class World:
     def gflop_per_frame(self) -> dict[str, float]:
         """Arithmetic of one step by part, and the total, in 10^9 operations (two a multiply-add)."""
         parts = {
-            "decoder": count_decoder_flops(self.codec, self.config.style_dim) / 1e9,
+            "decoder": count_decoder_flops(self.codec, self.config.rows, self.config.style_dim) / 1e9,
             "dynamics": self.player.flops() / 1e9,
         }
         return {**parts, "total": sum(parts.values())}

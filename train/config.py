@@ -33,6 +33,8 @@ SHARED = {
     "encoder.model.style_dim": "style_dim",
     "actions.model.mlp.style_dim": "style_dim",
     "dynamics.model.style_dim": "style_dim",
+    "student.model.spatial": "spatial",
+    "encoder.model.spatial": "spatial",
     "encoder.model.rows": "w_plus",
     "actions.model.mlp.rows": "w_plus",
     "dynamics.model.rows": "w_plus",
@@ -53,6 +55,8 @@ class Config:
         size: side of the frames in pixels, a power of two.
         style_dim: D, width of w.
         w_plus: encode to a row of w for every layer of the decoder (W+) in place of one for all (W).
+        spatial: channels of a 4x4 map that the encoder predicts beside w and the decoder adds to its learned constant; 0
+            for none. It travels as 16 * spatial / style_dim more rows of w, which must come out even.
         recipe: of the decoder. "frozen": teacher, student, then the encoder through the student as it is. "tuned": the
             student is trained on with the encoder. "joint": neither teacher nor distillation; the encoder stage trains
             encoder, student and discriminator from random weights.
@@ -68,6 +72,7 @@ class Config:
     size: int = 256
     style_dim: int = 512
     w_plus: bool = False
+    spatial: int = 0
     recipe: Recipe = "tuned"
     codes: int = 8
     holdout: float = 0.05
@@ -92,8 +97,8 @@ class Config:
 
     @property
     def rows(self) -> int:
-        """L, rows of w."""
-        return self.student.model.rows if self.w_plus else 1
+        """L, rows of w: of styles, and those of the map behind them."""
+        return self.encoder.model.rows
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -107,10 +112,10 @@ def _agreed(c: Config) -> dict[str, Any]:
     widths = c.student.model.channels
     if 4 * 2 ** len(widths) != c.size:
         widths = StudentConfig.from_generator(generator).channels
-    student = StudentConfig(c.size, c.style_dim, widths)
-    rows = student.rows if c.w_plus else 1
+    student = StudentConfig(c.size, c.style_dim, widths, c.spatial)
+    rows = (student.rows if c.w_plus else 1) + student.map_rows
     discriminator = replace(c.teacher.discriminator, size=c.size)
-    encoder = replace(c.encoder.model, size=c.size, style_dim=c.style_dim, rows=rows)
+    encoder = replace(c.encoder.model, size=c.size, style_dim=c.style_dim, rows=rows, spatial=c.spatial)
     mlp = replace(c.actions.model.mlp, rows=rows, style_dim=c.style_dim)
     dynamics = replace(c.dynamics.model, rows=rows, style_dim=c.style_dim, codes=c.codes)
     return {
@@ -134,8 +139,12 @@ def override_config(config: Config, changes: Mapping[str, str], others: Sequence
     Raises:
         UserError: no such field, or a value that does not fit.
     """
-    # Widths of layers are checked against the size, so it has to be there before them.
-    ordered = dict(sorted(changes.items(), key=lambda item: item[0] != "size"))
+    # Widths of layers are checked against the size, a map against the width of w: what is checked against comes first.
+    order = {"size": 0, "style_dim": 1}
+    names = {key: SHARED.get(key.replace("-", "_"), key.replace("-", "_")) for key in changes}
+    ordered = dict(sorted(changes.items(), key=lambda item: order.get(names[item[0]], 2)))
+    if {"style_dim", "spatial"} <= set(names.values()):
+        config = replace(config, spatial=0)  # else the new width would be checked against the old map
     changed = override(config, ordered, ALIASES, others)
     changed.ingest.check()
     return changed

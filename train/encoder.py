@@ -198,7 +198,8 @@ class EncoderStage:
             metrics["detail"] = detail_loss(heads[-1], real)
             terms.append(config.detail * metrics["detail"])
         if config.moments > 0:
-            metrics["moments"] = moment_loss(w_BLD, self._w_mean, self._w_std)
+            styles_BRD = w_BLD[:, : w_BLD.shape[1] - config.model.map_rows]  # of a map nothing knows the statistics
+            metrics["moments"] = moment_loss(styles_BRD, self._w_mean, self._w_std)
             terms.append(config.moments * metrics["moments"])
         if config.perceptual > 0:
             with self._place.autocast():

@@ -142,7 +142,7 @@ def plan(parts: Parts, source: Source) -> list[Step]:
         settings["actions"]["std_floor"] = config.dynamics.std_floor  # decides how the w it reads is normalised
     if config.recipe == "joint":  # the stage draws student and discriminator itself
         needs["encoder"] = ("prepare",)
-        drawn = {"student": values["student"]["model"], "discriminator": values["teacher"]["discriminator"]}
+        drawn = {"student": _network(values["student"]["model"]), "discriminator": values["teacher"]["discriminator"]}
         settings["encoder"] |= drawn
     true_actions = parts.run.settings.get(TRUE_ACTIONS)
     settings["actions"] = fingerprinted(settings["actions"], true_actions and true_actions["digest"])
@@ -180,7 +180,12 @@ def plan(parts: Parts, source: Source) -> list[Step]:
 
 def _settings(stage: dict[str, Any]) -> dict[str, Any]:
     pace = {name: value for name, value in stage["pace"].items() if name not in PACE_ASIDE}
-    return {**stage, "pace": pace}
+    return {**stage, **({"model": _network(stage["model"])} if "model" in stage else {}), "pace": pace}
+
+
+def _network(model: dict[str, Any]) -> dict[str, Any]:
+    """The shape of a network; without a map as it was before there were maps, so that finished runs stay finished."""
+    return {name: value for name, value in model.items() if (name, value) != ("spatial", 0)}
 
 
 def _note(stage: str, config: Config) -> str:

@@ -12,6 +12,7 @@ from torch_bridge.distill import pyramid_losses
 from torch_bridge.gan import Ema, discriminator_loss, generator_loss, r1_penalty, sample_w
 from torch_bridge.mobile_stylegan import Student, StudentConfig
 from torch_bridge.perceptual import PerceptualKind, make_perceptual
+from torch_bridge.spatial import with_zero_map
 from torch_bridge.stylegan2 import Generator
 from torch_bridge.w_plus import student_noise, student_rows
 from train.optim import Adam, AdamConfig
@@ -143,7 +144,8 @@ class StudentStage:
             w_BLD = sample_w(self.teacher, config.batch, dim, mixing=config.mixing, rng=rng, device=self._place.device)
             noise = self.teacher.draw_noise(config.batch, rng) if config.noise == "shared" else None
             target = self.teacher.synthesis(w_BLD, "none" if noise is None else noise).float()
-        return target, student_rows(w_BLD), None if noise is None else student_noise(noise)
+        rows_BRD = with_zero_map(student_rows(w_BLD), config.model.spatial)  # the teacher knows of no map
+        return target, rows_BRD, None if noise is None else student_noise(noise)
 
     def _train_discriminator(
         self, real: Tensor, fake: Tensor, step: int, progress: float, lr_scale: float
