@@ -55,8 +55,8 @@ class Config:
         size: side of the frames in pixels, a power of two.
         style_dim: D, width of w.
         w_plus: encode to a row of w for every layer of the decoder (W+) in place of one for all (W).
-        spatial: channels of a 4x4 map that the encoder predicts beside w and the decoder adds to its learned constant; 0
-            for none. It travels as 16 * spatial / style_dim more rows of w, which must come out even.
+        spatial: channels of a 4x4 map that the encoder predicts beside w and the decoder adds to its constant;
+            0 for none. It travels as 16 * spatial / style_dim more rows of w, which must come out even.
         recipe: of the decoder. "frozen": teacher, student, then the encoder through the student as it is. "tuned": the
             student is trained on with the encoder. "joint": neither teacher nor distillation; the encoder stage trains
             encoder, student and discriminator from random weights.
