@@ -17,8 +17,10 @@ from train.errors import UserError
 from train.evaluate import TrueActions, evaluate
 from train.evaluate.bootstrap import jackknife_estimate
 from train.evaluate.classifiers import _mlp, fit_and_predict, report_code_recovery
+from train.evaluate.comparison import Subject, compare, format_comparison
 from train.evaluate.drift import colour_distance, colour_estimate, frechet
 from train.evaluate.image import PSNR_CAP_DB
+from train.evaluate.meanings import MEANINGS
 from train.evaluate.play import KEYS as PLAY_KEYS
 from train.evaluate.play import WARM_UP, time_play
 from train.evaluate.profile import PROFILES
@@ -283,3 +285,77 @@ def test_horizon_has_an_interval_over_clips() -> None:
     assert estimate.value == horizon(psnr_NS.mean(0), np.zeros(8))
     assert estimate.low <= estimate.value <= estimate.high
     assert estimate.low < estimate.high
+
+
+PARTIAL = (("control",), ("drift", "play"))
+
+
+@pytest.fixture(scope="module")
+def partial(data, tmp_path_factory) -> dict[tuple[str, ...], Path]:
+    """Evaluations of some groups alone, in folders where an earlier one left its pictures."""
+    store, actions = data
+    folders = {}
+    for only in PARTIAL:
+        out = folders[only] = tmp_path_factory.mktemp("-".join(only)) / "evaluation"
+        out.mkdir()
+        (out / "rollouts.png").write_bytes(b"of an earlier one")
+        evaluate(
+            ShiftWorld(), store, out=out, actions=TrueActions(actions, NO_CUTS), profile=SMALL, far=20, only=only,
+            seed=3, log=quiet, subject="a film",
+        )  # fmt: skip
+    return folders
+
+
+@pytest.mark.parametrize("only", PARTIAL)
+def test_groups_that_were_left_out_are_null_with_the_reason(trees, partial, only: tuple[str, ...]) -> None:
+    tree, whole = json.loads((partial[only] / "metrics.json").read_text()), trees["perfect"]
+    for key in MEANINGS:
+        group = {"latents": "actions", "fvd": "drift"}.get(key.partition(".")[0], key.partition(".")[0])
+        if group in (*only, "reconstruction", "budget"):
+            # Play is timed, and drift reaches another step.
+            assert group in ("play", "drift") or look_up(tree, key) == look_up(whole, key), key
+            assert look_up(tree, key) is not None or "left out" not in look_up(tree, f"details.{key}.reason")
+        else:
+            assert look_up(tree, key) is None, key
+            assert look_up(tree, f"details.{key}.reason") == f"left out: --only {','.join(only)}"
+
+
+@pytest.mark.parametrize("only", PARTIAL)
+def test_table_page_and_comparison_cope_with_groups_left_out(trees, partial, only: tuple[str, ...]) -> None:
+    folder = partial[only]
+    tree = json.loads((folder / "metrics.json").read_text())
+    assert (folder / "metrics.txt").read_text() == format_table(tree)
+    page = (folder / "report.html").read_text()
+    assert f"left out: --only {','.join(only)}" in page
+    for text in (page, format_table(tree)):
+        assert "None" not in text
+        assert "rollouts.png" not in text
+    assert not (folder / "rollouts.png").exists()
+    assert (folder / "reconstruction.png").exists()
+    subjects = [Subject("part", tree), Subject("whole", trees["perfect"])]
+    rows = {row.key: row for row in compare(subjects)}
+    part, whole = rows["rollout.psnr.1"].cells
+    assert part.value is None
+    assert whole.value == PSNR_CAP_DB
+    assert not whole.best  # of one
+    assert format_comparison(subjects, list(rows.values()))
+
+
+def test_far_measures_drift_up_to_that_step(partial) -> None:
+    tree = json.loads((partial["drift", "play"] / "metrics.json").read_text())
+    for key in ("colour", "colour_held", "frechet_w"):
+        steps = {step: value for step, value in tree["drift"][key].items() if value is not None}
+        assert list(steps) == ["16", "20"], key
+    assert PROFILES["quick"].up_to(1000).drift_steps == PROFILES["full"].drift_steps
+    assert PROFILES["full"].up_to(64).drift_steps == (16, 64)
+    assert PROFILES["full"].up_to(5).drift_steps == (5,)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"only": ["control", "speed"]}, "called speed.*choose of rollout,"), ({"far": 0}, "0 is no step")],
+)
+def test_unknown_groups_and_steps_are_refused(data, tmp_path: Path, options: dict, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        evaluate(ShiftWorld(), data[0], out=tmp_path / "x", profile=SMALL, log=quiet, **options)
+    assert not (tmp_path / "x").exists()

@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     if out.exists() and not out.is_dir():
         raise UserError(out, "a file is in the place of the folder", "Choose another --out")
 
-    from train.evaluate import GROUPS, evaluate, load_actions
+    from train.evaluate import GROUPS, PICTURES, evaluate, load_actions
     from train.evaluate.heldout import choose_shots
 
     actions = None if args.actions is None else load_actions(args.actions)
@@ -107,7 +107,8 @@ def run(args: argparse.Namespace) -> int:
     )
     print()
     print((out / "metrics.txt").read_text(encoding="utf-8"))
-    print(f"wrote {out}/ report.html metrics.json metrics.txt reconstruction.png rollouts.png psnr_by_step.png")
+    pictures = [f"{name}.png" for name in PICTURES if (out / f"{name}.png").exists()]
+    print(f"wrote {out}/ report.html metrics.json metrics.txt {' '.join(pictures)}")
     return 0
 
 

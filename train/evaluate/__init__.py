@@ -7,12 +7,13 @@ import importlib
 
 _HOMES = {
     "GROUPS": "train.evaluate.suite",
+    "PICTURES": "train.evaluate.suite",
     "TrueActions": "train.evaluate.truth",
     "evaluate": "train.evaluate.suite",
     "load_actions": "train.evaluate.truth",
     "mean_of_frames": "train.evaluate.suite",
 }
-__all__ = ["GROUPS", "TrueActions", "evaluate", "load_actions", "mean_of_frames"]
+__all__ = ["GROUPS", "PICTURES", "TrueActions", "evaluate", "load_actions", "mean_of_frames"]
 
 
 def __getattr__(name: str) -> object:

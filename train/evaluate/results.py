@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from train.evaluate.bootstrap import Estimate
 
 SCHEMA = 1
+LEFT_OUT = "left out"  # how the reason of a measure begins that nobody asked for
 Plain = float | int | str | None
 
 
@@ -73,6 +74,12 @@ def look_up(tree: Mapping, key: str) -> object:
             return None
         node = node[name]
     return node
+
+
+def left_out(tree: Mapping, key: str) -> str | None:
+    """The reason where nobody asked for the measure `key` (`genie evaluate --only`), else None."""
+    reason = look_up(tree, f"details.{key}.reason")
+    return reason if isinstance(reason, str) and reason.startswith(LEFT_OUT) else None
 
 
 def _put(tree: dict, key: str, value: object) -> None:

@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from train.evaluate.profile import PROFILES, Log, Profile
 from train.evaluate.provenance import describe_making, describe_world
 from train.evaluate.reconstruction import Reconstruction, reconstruct, report_reconstruction
 from train.evaluate.report import write_report
-from train.evaluate.results import Results
+from train.evaluate.results import LEFT_OUT, Results
 from train.evaluate.rollout import Rollouts, report_rollout, roll_out
 from train.evaluate.subject import EvaluatedFrames, EvaluatedWorld
 from train.evaluate.table import format_table
@@ -38,6 +38,7 @@ from train.evaluate.truth import TrueActions, actions_of_kept, split_at_cuts
 
 GROUPS = ("rollout", "control", "actions", "drift", "play")
 _GROUP_OF = {**{name: name for name in GROUPS}, "latents": "actions", "fvd": "drift"}
+PICTURES = ("reconstruction", "rollouts", "psnr_by_step")
 _MEAN_FRAMES = 1024
 
 
@@ -75,7 +76,8 @@ def evaluate(
         profile: "quick", "normal" or "full", see `Profile`.
         clips: how many clips, in place of the profile's number.
         far: the step at which drift is measured last, with Frechet distances, in place of the profile's.
-        only: groups of measures to take, of `GROUPS`; reconstruction is always among them.
+        only: groups of measures to take, of `GROUPS`; reconstruction and budget are always taken, and what is left out
+            is null.
         subject: what the frames are, in the user's words, for the table and for errors.
         command: the command line that asked for this, for the record.
 
@@ -152,10 +154,14 @@ def _measure(
     log("[2/7] reconstruction")
     reconstruction = reconstruct(context)
     report_reconstruction(context, reconstruction, results)
-    log("[3/7] rollout")
-    rollouts = roll_out(context)
-    report_rollout(context, rollouts, reconstruction, results)
-    _draw(out, reconstruction, rollouts, results)
+    pictures = {"reconstruction": reconstruction_grid(reconstruction)}
+    if "rollout" in only or "control" in only:
+        log("[3/7] rollout")
+        rollouts = roll_out(context)
+    if "rollout" in only:
+        report_rollout(context, rollouts, reconstruction, results)
+        pictures |= {"rollouts": film_strips(rollouts), "psnr_by_step": _chart(reconstruction, rollouts, results)}
+    _draw(out, pictures)
     if "control" in only:
         log("[4/7] control")
         report_control(context, rollouts, results)
@@ -180,7 +186,7 @@ def _measure(
     report_budget(context.world, results)
     for key in MEANINGS:
         if _GROUP_OF.get(key.partition(".")[0], "rollout") not in only and not results.holds(key):
-            results.missing(key, f"left out: --only {','.join(only)}")
+            results.missing(key, f"{LEFT_OUT}: --only {','.join(only)}")
 
 
 def mean_of_frames(store: EvaluatedFrames, shots: Sequence[tuple[int, int]]) -> UInt8[np.ndarray, "H W C"]:
@@ -212,11 +218,10 @@ def _about(context: Context, subject: str) -> dict[str, object]:
     }
 
 
-def _draw(out: Path, reconstruction: Reconstruction, rollouts: Rollouts, results: Results) -> None:
-    out.mkdir(parents=True, exist_ok=True)
+def _chart(reconstruction: Reconstruction, rollouts: Rollouts, results: Results) -> UInt8[np.ndarray, "H W C"]:
     psnr = results.get("details.rollout.psnr.interval")
     interval = [[psnr[str(h + 1)][end] for h in range(rollouts.psnr_NS.shape[1])] for end in (0, 1)]
-    chart = draw_curves(
+    return draw_curves(
         "How long a rollout stays close to the truth",
         "PSNR, dB",
         [
@@ -226,13 +231,16 @@ def _draw(out: Path, reconstruction: Reconstruction, rollouts: Rollouts, results
             Line("decode(encode(truth))", reconstruction.psnr_NS.mean(0), (52, 140, 83)),
         ],
     )
-    pictures = {
-        "reconstruction": reconstruction_grid(reconstruction),
-        "rollouts": film_strips(rollouts),
-        "psnr_by_step": chart,
-    }
-    for name, picture in pictures.items():
-        Image.fromarray(picture).save(out / f"{name}.png")
+
+
+def _draw(out: Path, pictures: Mapping[str, UInt8[np.ndarray, "H W C"]]) -> None:
+    """Write the pictures; those of an earlier evaluation in the folder that this one leaves out go."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name in PICTURES:
+        if name in pictures:
+            Image.fromarray(pictures[name]).save(out / f"{name}.png")
+        else:
+            (out / f"{name}.png").unlink(missing_ok=True)
 
 
 def _write(out: Path, tree: dict) -> None:

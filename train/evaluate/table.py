@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from train.evaluate.budget import GFLOP_BUDGET, PARAMETER_BUDGET
-from train.evaluate.results import look_up
+from train.evaluate.results import left_out, look_up
 
 Tree = Mapping[str, object]
 _ROLLOUT_STEPS = (1, 4, 8, 16, 32, 64)
@@ -21,19 +21,26 @@ class Row(NamedTuple):
 
 
 def sections(tree: Tree) -> list[tuple[str, list[Row]]]:
-    """The rows under their titles; `tree` is the content of metrics.json."""
-    parts: tuple[tuple[str, Callable[[Tree], list[Row]]], ...] = (
-        ("PICTURE: a frame through encoder and decoder", _picture),
+    """The rows under their titles, one row where all was left out; `tree` is the content of metrics.json."""
+    parts: tuple[tuple[str, Callable[[Tree], list[Row]], str], ...] = (
+        ("PICTURE: a frame through encoder and decoder", _picture, "reconstruction.psnr"),
         (
             "ROLLOUT: a clip continued with the codes of its true future (held: its last frame kept; mean: mean frame)",
             _rollout,
+            "rollout.psnr",
         ),
-        ("CONTROL: does it matter which action is pressed?", _control),
-        ("ACTIONS: what the codes stand for", _actions),
-        ("DRIFT: long rollouts", _drift),
-        ("PLAY AND BUDGET", _play),
+        ("CONTROL: does it matter which action is pressed?", _control, "control.delta_psnr"),
+        ("ACTIONS: what the codes stand for", _actions, "actions.usage"),
+        ("DRIFT: long rollouts", _drift, "drift.colour"),
+        ("PLAY AND BUDGET", _play, "budget.parameters"),
     )
-    return [(title, rows(tree)) for title, rows in parts]
+    return [
+        (title, [_unasked(reason)] if (reason := left_out(tree, key)) else rows(tree)) for title, rows, key in parts
+    ]
+
+
+def _unasked(reason: str) -> Row:
+    return Row("all of it", "-", "", "not measured", reason)
 
 
 def format_table(tree: Tree) -> str:

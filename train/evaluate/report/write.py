@@ -12,7 +12,7 @@ from train.evaluate.report.images import picture
 from train.evaluate.report.markup import Content, Markup, join, prose, table, tag
 from train.evaluate.report.numbers import exact, short
 from train.evaluate.report.page import Section, definitions, page, write_page
-from train.evaluate.results import look_up
+from train.evaluate.results import left_out, look_up
 from train.evaluate.table import sections as verdicts
 
 REPORT = "report.html"
@@ -33,11 +33,15 @@ def write_report(folder: str | Path) -> Path:
 def report(tree: Mapping, folder: Path) -> str:
     """The page of the evaluation `tree` (docs/metrics.md), with the pictures that lie in the folder."""
     tables = {title.partition(":")[0]: _verdicts(title, rows) for title, rows in verdicts(tree)}
-    films = picture(
-        folder / "rollouts.png",
-        "Rollouts: truth, rollout and twice their difference at growing steps",
-        "Film strips of several clips. In each, the upper row is the true video, the middle row the rollout from the "
-        "same prompt with the codes of the true future, the lower row twice their absolute difference.",
+    films = (
+        None
+        if left_out(tree, "rollout.psnr")
+        else picture(
+            folder / "rollouts.png",
+            "Rollouts: truth, rollout and twice their difference at growing steps",
+            "Film strips of several clips. In each, the upper row is the true video, the middle row the rollout from the "
+            "same prompt with the codes of the true future, the lower row twice their absolute difference.",
+        )
     )
     grid = picture(
         folder / "reconstruction.png",
