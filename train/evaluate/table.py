@@ -34,13 +34,13 @@ def sections(tree: Tree) -> list[tuple[str, list[Row]]]:
         ("DRIFT: long rollouts", _drift, "drift.colour"),
         ("PLAY AND BUDGET", _play, "budget.parameters"),
     )
-    return [
-        (title, [_unasked(reason)] if (reason := left_out(tree, key)) else rows(tree)) for title, rows, key in parts
-    ]
+    return [(title, _unasked(tree, key) or rows(tree)) for title, rows, key in parts]
 
 
-def _unasked(reason: str) -> Row:
-    return Row("all of it", "-", "", "not measured", reason)
+def _unasked(tree: Tree, key: str) -> list[Row]:
+    """The one row of a section whose measures nobody asked for, `key` among them; else none."""
+    reason = left_out(tree, key)
+    return [Row("all of it", "-", "", "not measured", reason)] if reason else []
 
 
 def format_table(tree: Tree) -> str:

@@ -33,15 +33,11 @@ def write_report(folder: str | Path) -> Path:
 def report(tree: Mapping, folder: Path) -> str:
     """The page of the evaluation `tree` (docs/metrics.md), with the pictures that lie in the folder."""
     tables = {title.partition(":")[0]: _verdicts(title, rows) for title, rows in verdicts(tree)}
-    films = (
-        None
-        if left_out(tree, "rollout.psnr")
-        else picture(
-            folder / "rollouts.png",
-            "Rollouts: truth, rollout and twice their difference at growing steps",
-            "Film strips of several clips. In each, the upper row is the true video, the middle row the rollout from the "
-            "same prompt with the codes of the true future, the lower row twice their absolute difference.",
-        )
+    films = picture(
+        folder / "rollouts.png",
+        "Rollouts: truth, rollout and twice their difference at growing steps",
+        "Film strips of several clips. In each, the upper row is the true video, the middle row the rollout from the "
+        "same prompt with the codes of the true future, the lower row twice their absolute difference.",
     )
     grid = picture(
         folder / "reconstruction.png",
@@ -51,7 +47,7 @@ def report(tree: Mapping, folder: Path) -> str:
     parts = [
         Section("summary", "Main figures", headline(tree)),
         Section("rollout", "How long a rollout stays close", _charts(rollout_curves(tree)), tables["ROLLOUT"]),
-        Section("films", "Film strips", films, grid, tables["PICTURE"]),
+        Section("films", "Film strips", None if left_out(tree, "rollout.psnr") else films, grid, tables["PICTURE"]),
         Section("actions", "Actions", action_sheet(tree), tables["ACTIONS"]),
         Section("control", "Control", _charts(control_curves(tree)), tables["CONTROL"]),
         Section("drift", "Drift of long rollouts", _charts(drift_curves(tree)), tables["DRIFT"]),
