@@ -70,6 +70,8 @@ def test_bad_input_is_told_in_one_line(place: Path, tmp_path: Path, capsys: pyte
     assert "in the place of the folder" in told(capsys, world, "--video", video, "--out", str(tmp_path / "file"))
     prepare([place / "v.mp4"], tmp_path / "big", IngestConfig(size=48), log=quiet, progress=False)
     assert "--size 32" in told(capsys, world, "--frames", str(tmp_path / "big"))
+    for words, fault in ((["--only", "speed"], "choose of rollout,"), (["--far", "0"], "at least 1")):
+        assert fault in told(capsys, world, "--frames", str(place / "frames"), "--out", str(tmp_path / "o"), *words)
     both = [video, str(place / "w.mp4")]
     line = told(capsys, world, "--video", *both, "--actions", str(place / "v.npz"), "--out", str(tmp_path / "o"))
     assert "belongs to one video" in line
