@@ -14,15 +14,14 @@ import argparse
 import json
 import os
 import shutil
-import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ablation_table import write_table
+from commands import GENIE, call, prepared
 
-GENIE = [sys.executable, "-m", "app.cli"]
 RETRAINED = ("dynamics", "world")  # by every variant; what comes before only where its options touch it
 
 
@@ -82,7 +81,8 @@ def main() -> None:
     if unknown := [name for name in chosen if name not in GRID]:
         sys.exit(f"no such variant: {', '.join(unknown)}; there are {', '.join(GRID)}")
     args.out.mkdir(parents=True, exist_ok=True)
-    frames = prepared(args)
+    config = json.loads((args.base / "run.json").read_text())["config"]
+    frames = prepared(args.video, args.out / "frames", config["size"], config["ingest"]["fps"])
     for seed in args.seeds.split(","):
         for name in chosen:
             if not (folder := args.out / "evaluations" / f"{name}-{seed}").joinpath("metrics.json").exists():
@@ -105,16 +105,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--far", type=int, default=1000, help="step at which drift is measured last (default: 1000)")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help="folder of the runs and the table")
     return parser.parse_args()
-
-
-def prepared(args: argparse.Namespace) -> Path:
-    """The held-out video as frames, prepared once."""
-    frames = args.out / "frames"
-    if not (frames / "manifest.json").exists():
-        config = json.loads((args.base / "run.json").read_text())["config"]
-        sizes = ["--size", str(config["size"]), "--fps", str(config["ingest"]["fps"])]
-        call([*GENIE, "prepare", str(args.video), "--out", str(frames), *sizes])
-    return frames
 
 
 def trained(name: str, seed: str, args: argparse.Namespace) -> Path:
@@ -168,12 +158,6 @@ def compare(out: Path) -> None:
         first.setdefault(path.parent.name.rpartition("-")[0], path.parent)
     if len(first) > 1:
         call([*GENIE, "compare", *map(str, first.values()), "-o", str(out / "compare.html")])
-
-
-def call(words: Sequence[str]) -> None:
-    """Run a command; stop where it fails."""
-    print(" ".join(words), flush=True)
-    subprocess.run(words, check=True)
 
 
 if __name__ == "__main__":
