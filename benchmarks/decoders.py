@@ -76,12 +76,13 @@ def main() -> int:
 
 
 def _main(args: Namespace) -> int:
+    names = [*RECIPES, *(key for name in RECIPES for key in with_latents(name, LEAST_MAP))]
+    chosen = list(names if args.all else RECIPES) if args.only is None else args.only.split(",")
+    if unknown := [name for name in chosen if name not in names]:
+        raise UserError(f"--only {','.join(unknown)}", "there is no such variant", f"choose of {', '.join(names)}")
     config, frames = base(args)
     spatial = least_map(config.style_dim) if args.spatial is None else args.spatial
     grid = dict(RECIPES) | {key: one for name in RECIPES for key, one in with_latents(name, spatial).items()}
-    chosen = list(grid if args.all else RECIPES) if args.only is None else args.only.split(",")
-    if unknown := [name for name in chosen if name not in grid]:
-        raise UserError(f"--only {','.join(unknown)}", "there is no such variant", f"choose of {', '.join(grid)}")
     changed = {name: override_config(config, {**grid[name].options, **args.overrides}, args.options) for name in grid}
     heldout = prepared(args.video, args.out / "heldout", config.size, Manifest.load(frames).fps)
     words = {name: variant.what for name, variant in grid.items()}
