@@ -32,6 +32,7 @@ COMMANDS = (
 )
 MODULES = {"import": "import_weights", "export-weights": "export_weights"}  # of commands that are no names of modules
 EXAMPLES = """examples:
+  genie rollout -o film.mp4                                a film of the bundled world
   genie train my_video.mp4 --run runs/mine --minutes 60    from a video to a world, in an hour
   genie train --run runs/mine                              continue where it stopped
   genie rollout runs/mine --actions random -o film.mp4     a film of it

@@ -51,7 +51,9 @@ MEANINGS: dict[str, Meaning] = {
     "rollout.mean_frame_psnr": Meaning("baseline by step: the mean frame", unit="dB"),
     "rollout.reconstruction_psnr": Meaning("ceiling by step: decode(encode(truth))", unit="dB"),
     "rollout.horizon": Meaning(
-        "last step whose mean PSNR is above the held frame's, 0 if none", unit="steps", better="more"
+        "last step whose mean PSNR is above the held frame's, 0 if none; interval over resampled clips",
+        unit="steps",
+        better="more",
     ),
     "control.delta_psnr": Meaning(
         "at 1, 4, 8, 16: PSNR with the inferred codes minus PSNR with uniformly random codes, prompt 16",
