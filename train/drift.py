@@ -20,6 +20,7 @@ from torch_bridge.encoder import Encoder
 from torch_bridge.gan import Ema
 from torch_bridge.mobile_stylegan import Student
 from torch_bridge.wavelet import haar_idwt
+from train.code_prediction import PairCodes, predict_codes
 from train.heldout import HeldOut, decode
 from train.optim import Adam, AdamConfig
 from train.stage import Pace
@@ -40,6 +41,8 @@ class DriftStageConfig:
         mse: weight of the squared error of w in units of its deviation over the corpus.
         image: weight of absolute error plus finest wavelet bands on real frames.
         noise: largest deviation of the noise on target w, in units of w's deviation; drawn from [0, noise] for each.
+        codes: weight of the prediction of the action model's codes from w of the pairs, so that tuning does not undo what
+            `encoder.codes` did; the action model is then trained before. 0 turns it off.
         ema_half_life: of the averaged weights, in images.
         precision: of the forward passes.
         channels_last: memory format of convolutions.
@@ -52,9 +55,14 @@ class DriftStageConfig:
     mse: float = 0.5
     image: float = 2.0
     noise: float = 0.3
+    codes: float = 0.0
     ema_half_life: float = 2_000.0
     precision: Precision = "float32"
     channels_last: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.codes >= 0:
+            raise ValueError(f"codes {self.codes} is no weight: give 0 or more")
 
 
 def perturb(
@@ -76,6 +84,7 @@ class DriftStage:
         corpus: real frames.
         encoder: the encoder stage's; trained on from there.
         student: the decoder, frozen.
+        codes: of the corpus's pairs of frames, for `config.codes` above 0.
         seed: of everything random in the stage.
         device: where it computes.
     """
@@ -91,6 +100,7 @@ class DriftStage:
         encoder: Encoder,
         student: Student,
         *,
+        codes: PairCodes | None = None,
         seed: int,
         device: torch.device,
     ) -> None:
@@ -100,7 +110,9 @@ class DriftStage:
         self.encoder = self._place.put(encoder).eval().requires_grad_(True)
         self.student = self._place.put(student).eval().requires_grad_(False)
         self.ema = Ema(self.encoder, config.ema_half_life)
-        self._adam = Adam(self.encoder.parameters(), config.adam)
+        self._codes = predict_codes(config, codes, corpus, self.encoder.mean_w, self._place, seed=seed, stage=self.name)
+        head = () if self._codes is None else self._codes.parameters()
+        self._adam = Adam([*self.encoder.parameters(), *head], config.adam)
         self._std_LD = self._deviation()
         self._heldout = HeldOut(corpus, self._place)
         self.before = self._heldout.measure(self.encoder, self.student)
@@ -114,7 +126,8 @@ class DriftStage:
     def advance(self, step: int, progress: float, lr_scale: float) -> dict[str, Any]:
         """One step on pairs of real frames and as many generated frames."""
         config, rng = self.config, step_rng(self._seed, self.name, step)
-        frames_BTHWC = self._corpus.read(self._corpus.clip_indices(step, config.batch, 2, stream=self.name))
+        indices_BT = self._corpus.clip_indices(step, config.batch, 2, stream=self.name)
+        frames_BTHWC = self._corpus.read(indices_BT)
         real = self._place.images(frames_BTHWC.reshape(-1, *frames_BTHWC.shape[2:]))  # [B*2 C H W]
         with self._place.autocast():
             w_real = self.encoder(real)
@@ -126,10 +139,15 @@ class DriftStage:
         metrics = self._consistency(again, target)
         metrics["image"] = self._image_loss(heads[-1].float(), real[::2])
         loss = config.cosine * metrics["cosine"] + config.mse * metrics["mse_w"] + config.image * metrics["image"]
+        if self._codes is not None:
+            wrong, named = self._codes.loss(w_real.float().unflatten(0, (-1, 2)), indices_BT[:, 0])
+            loss, metrics = loss + config.codes * wrong, metrics | named
         norm = self._adam.step(loss, progress, lr_scale)
         if norm is not None:
             metrics["gradient_norm"] = norm
         self.ema.update(self.encoder, (step + 1) * config.batch, config.batch)
+        if self._codes is not None:
+            self._codes.update((step + 1) * config.batch, config.batch)
         values = {name: value.detach() for name, value in metrics.items()}
         return {"loss": loss.detach(), **values, **self._measure(step)}
 
@@ -146,6 +164,8 @@ class DriftStage:
         if (step + 1) % self.pace.preview_every != 0 and step + 1 != self.pace.steps:
             return {}
         after = self._heldout.measure(self.ema.module, self.student)
+        if self._codes is not None:
+            after |= self._codes.measure(self.ema.module)
         return after | {"heldout_fixed_point_before": self.before["heldout_fixed_point"]}
 
     def state(self) -> dict[str, Any]:
@@ -153,12 +173,15 @@ class DriftStage:
             "encoder": self.encoder.state_dict(),
             "ema": self.ema.state_dict(),
             "adam": self._adam.state_dict(),
+            **({} if self._codes is None else {"codes": self._codes.state()}),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.encoder.load_state_dict(state["encoder"])
         self.ema.load_state_dict(state["ema"])
         self._adam.load_state_dict(state["adam"])
+        if self._codes is not None:
+            self._codes.load_state(state["codes"])
 
     def preview(self) -> dict[str, np.ndarray]:
         """Held-out frames: real, reconstruction, error."""
@@ -169,7 +192,8 @@ class DriftStage:
 
     def health(self) -> list[str]:
         after = self._heldout.measure(self.ema.module, self.student)
+        alarms = [] if self._codes is None else self._codes.alarms(self.ema.module, self.name)
         lost = self.before["heldout_psnr"] - after["heldout_psnr"]
         if lost > 1.0:
-            return [f"tuning on generated frames cost {lost:.1f} dB of reconstruction: raise drift.image"]
-        return []
+            alarms.append(f"tuning on generated frames cost {lost:.1f} dB of reconstruction: raise drift.image")
+        return alarms

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from torch_bridge.augment import AdaptiveAugment, AugmentConfig
@@ -21,6 +21,7 @@ from torch_bridge.encoder import Encoder, EncoderConfig
 from torch_bridge.gan import Ema, discriminator_loss, generator_loss, r1_penalty
 from torch_bridge.mobile_stylegan import Student
 from torch_bridge.perceptual import PerceptualKind, make_perceptual
+from train.code_prediction import PairCodes, predict_codes
 from train.heldout import HeldOut
 from train.optim import Adam, AdamConfig
 from train.stage import Pace
@@ -54,6 +55,8 @@ class EncoderStageConfig:
         r1_every: adversarial steps between its applications.
         augment: adaptive augmentation of what D sees.
         moments: weight of the term that keeps mean and deviation of w near the teacher's, or near 0 and 1 without one.
+        codes: weight of the prediction of the action model's codes from w of consecutive frames; a batch is then made of
+            pairs of these, and the action model is trained before. 0 turns it off.
         ema_half_life: of the averaged weights, in images.
         precision: of the forward passes.
         channels_last: memory format of convolutions.
@@ -80,6 +83,7 @@ class EncoderStageConfig:
     r1_every: int = 16
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     moments: float = 0.01
+    codes: float = 0.0
     ema_half_life: float = 5_000.0
     precision: Precision = "float32"
     channels_last: bool = True
@@ -87,6 +91,10 @@ class EncoderStageConfig:
     def __post_init__(self) -> None:
         if self.trunk_weights is not None and self.model.pretrained:
             raise ValueError("the trunk starts from trunk_weights or from pretrained ones: give one of the two")
+        if not self.codes >= 0:
+            raise ValueError(f"codes {self.codes} is no weight: give 0 or more")
+        if self.codes > 0 and self.batch % 2:
+            raise ValueError(f"a batch of {self.batch} frames is not made of pairs, which codes need: give an even one")
 
 
 class Autoencoder(nn.Module):
@@ -121,6 +129,7 @@ class EncoderStage:
         student: the distilled student or a new one; trained when `config.tune_student`, else left as it is.
         discriminator: where D starts from: the student stage's, whose features the perceptual distance may use, or new.
         w_mean, w_std: statistics that w shall have: those of the teacher's w, (D,) each.
+        codes: of the corpus's pairs of frames, for `config.codes` above 0.
         seed: of everything random in the stage.
         device: where it computes.
     """
@@ -138,6 +147,7 @@ class EncoderStage:
         w_mean: Float[np.ndarray, " D"],
         w_std: Float[np.ndarray, " D"],
         *,
+        codes: PairCodes | None = None,
         seed: int,
         device: torch.device,
     ) -> None:
@@ -154,8 +164,10 @@ class EncoderStage:
         if config.perceptual > 0:
             self._perceptual = self._place.put(make_perceptual(config.perceptual_kind, discriminator))
         self.ema = Ema(self.model, config.ema_half_life)
+        self._codes = predict_codes(config, codes, corpus, encoder.mean_w, self._place, seed=seed, stage=self.name)
         tuned = (student.parameters(), config.student_rate)
-        self._adam = Adam(encoder.parameters(), config.adam, faster=tuned)
+        head = () if self._codes is None else self._codes.parameters()
+        self._adam = Adam([*encoder.parameters(), *head], config.adam, faster=tuned)
         self._adam_d = Adam(self.discriminator.parameters(), config.adam_d.lazy(config.r1_every))
         self._augment = AdaptiveAugment(config.augment)
         self._heldout = HeldOut(corpus, self._place)
@@ -163,11 +175,15 @@ class EncoderStage:
     def advance(self, step: int, progress: float, lr_scale: float) -> dict[str, Any]:
         """One step of encoder and student on one batch of frames, and one of D when it is due."""
         config, rng = self.config, step_rng(self._seed, self.name, step)
-        real = self._place.images(self._corpus.batch(step, config.batch, stream=self.name))
+        frames_BHWC, first_P = self._batch(step)
+        real = self._place.images(frames_BHWC)
         with self._place.autocast():
             w_BLD, image, heads = self.model.train()(real)
         w_BLD, image, heads = w_BLD.float(), image.float(), [head.float() for head in heads]
         loss, metrics = self._reconstruction(w_BLD, image, heads, real)
+        if self._codes is not None:
+            wrong, named = self._codes.loss(w_BLD.unflatten(0, (-1, 2)), first_P)
+            loss, metrics = loss + config.codes * wrong, metrics | named
         adversarial = (
             config.adversarial > 0 and progress >= config.adversarial_from and step % config.adversarial_every == 0
         )
@@ -181,8 +197,17 @@ class EncoderStage:
         if adversarial:
             metrics |= self._train_discriminator(real, image.detach(), rng, step, progress, lr_scale)
         self.ema.update(self.model, (step + 1) * config.batch, config.batch)
+        if self._codes is not None:
+            self._codes.update((step + 1) * config.batch, config.batch)
         values = {name: value.detach() for name, value in metrics.items()}
         return {"loss": loss.detach(), **values, "augment_p": self._augment.p, **self._measure(step)}
+
+    def _batch(self, step: int) -> tuple[UInt8[np.ndarray, "B H W C"], Int[np.ndarray, " P"]]:
+        """Frames of a step: any or, where codes are predicted, pairs of consecutive ones, and these' first numbers."""
+        if self._codes is None:
+            return self._corpus.batch(step, self.config.batch, stream=self.name), np.zeros(0, np.int64)
+        pairs_P2 = self._corpus.clip_indices(step, self.config.batch // 2, 2, stream=self.name)
+        return self._corpus.read(pairs_P2.reshape(-1)), pairs_P2[:, 0]
 
     def _reconstruction(
         self, w_BLD: Tensor, image: Tensor, heads: list[Tensor], real: Tensor
@@ -226,7 +251,8 @@ class EncoderStage:
     def _measure(self, step: int) -> dict[str, float]:
         if (step + 1) % self.pace.preview_every != 0 and step + 1 != self.pace.steps:
             return {}
-        return self._heldout.measure(self.ema.module.encoder, self.ema.module.student)
+        measured = self._heldout.measure(self.ema.module.encoder, self.ema.module.student)
+        return measured if self._codes is None else measured | self._codes.measure(self.ema.module.encoder)
 
     def state(self) -> dict[str, Any]:
         return {
@@ -236,6 +262,7 @@ class EncoderStage:
             "adam": self._adam.state_dict(),
             "adam_d": self._adam_d.state_dict(),
             "augment": self._augment.state(),
+            **({} if self._codes is None else {"codes": self._codes.state()}),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -245,6 +272,8 @@ class EncoderStage:
         self._adam.load_state_dict(state["adam"])
         self._adam_d.load_state_dict(state["adam_d"])
         self._augment.load_state(state["augment"])
+        if self._codes is not None:
+            self._codes.load_state(state["codes"])
 
     def preview(self) -> dict[str, np.ndarray]:
         """Held-out frames: real, reconstruction, error."""
@@ -259,7 +288,7 @@ class EncoderStage:
 
     def health(self) -> list[str]:
         measured = self._heldout.measure(self.ema.module.encoder, self.ema.module.student)
-        alarms = []
+        alarms = [] if self._codes is None else self._codes.alarms(self.ema.module.encoder, self.name)
         if measured["heldout_psnr"] < measured["heldout_mean_frame_psnr"]:
             alarms.append("reconstructions are worse than the mean frame: train the encoder longer")
         if measured["heldout_sharpness"] < 0.5:

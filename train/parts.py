@@ -21,6 +21,7 @@ from train.action_labels import SETTING as TRUE_ACTIONS
 from train.action_labels import Labels, check_labels, choose_labels, majority_actions
 from train.actions import ActionsStage, infer_corpus_codes, load_action_model
 from train.code_names import names_by_labels, write_learned_names
+from train.code_prediction import PairCodes
 from train.config import Config
 from train.corpus import Corpus
 from train.drift import DriftStage
@@ -131,6 +132,7 @@ class Parts:
                 discriminator,
                 w["mean"],
                 w["std"],
+                codes=self._pair_codes(self.config.encoder.codes),
                 seed=self.config.seed,
                 device=self.torch_device,
             )
@@ -142,9 +144,14 @@ class Parts:
             self.corpus,
             self._encoder("encoder"),
             self._student("encoder"),
+            codes=self._pair_codes(self.config.drift.codes),
             seed=self.config.seed,
             device=self.torch_device,
         )
+
+    def _pair_codes(self, weight: float) -> PairCodes | None:
+        """The codes of the corpus, for a stage that predicts them with that weight."""
+        return PairCodes(self.result("actions", "codes")["codes"], self.config.codes) if weight > 0 else None
 
     def encode_latents(self, folder: Path, log: Log) -> None:
         """w of every frame, by the tuned encoder."""

@@ -13,6 +13,7 @@ from torch_bridge.memory import keep_freed_memory
 from train.action_labels import SETTING as TRUE_ACTIONS
 from train.action_labels import fingerprinted
 from train.code_names import names_setting, restore_names
+from train.code_order import READERS, code_readers, in_order, needs_of_codes
 from train.config import Config
 from train.devices import choose_devices
 from train.errors import UserError
@@ -96,6 +97,7 @@ def train_run(
             minutes = None
         imports = read_imports(run.settings, run.path / "run.json")
         check_imports(config, imports)
+        code_readers(config)  # refuses an action model that cannot come before them
         run.settings = (
             source.settings(run) | {"minutes": minutes} | imports_setting(imports) | names_setting(run.settings)
         )
@@ -144,6 +146,10 @@ def plan(parts: Parts, source: Source) -> list[Step]:
         needs["encoder"] = ("prepare",)
         drawn = {"student": _network(values["student"]["model"]), "discriminator": values["teacher"]["discriminator"]}
         settings["encoder"] |= drawn
+    needs = needs_of_codes(config, needs)
+    for name in READERS:
+        if not settings[name]["codes"]:
+            del settings[name]["codes"]  # runs from before there was this option stay finished
     true_actions = parts.run.settings.get(TRUE_ACTIONS)
     settings["actions"] = fingerprinted(settings["actions"], true_actions and true_actions["digest"])
     # The codes' names may change where the codes do not.
@@ -175,7 +181,7 @@ def plan(parts: Parts, source: Source) -> list[Step]:
         steps[name] = _imported(name, found, parts.run)
     if "student" in parts.imports and "teacher" not in parts.imports:
         del steps["teacher"]  # nothing reads it any more
-    return [steps[name] for name in NEEDS if name in steps]
+    return [steps[name] for name in in_order(NEEDS, config) if name in steps]
 
 
 def _settings(stage: dict[str, Any]) -> dict[str, Any]:
