@@ -1,5 +1,6 @@
 """The whole path through the command line, from a video to a world: once straight, once killed in every stage."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -202,6 +203,21 @@ def test_labels_name_the_codes_until_a_person_does(
     np.savez(file, actions=actions[:100])
     assert main([*words, "--actions", str(file)]) == 2
     assert "100 actions" in capsys.readouterr().err
+
+
+def test_codes_predicted_from_w_rerun_the_encoder_and_not_the_action_model(
+    straight: Path, video: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = video.parent / "predicted"
+    shutil.copytree(straight, run)
+    words = ["train", str(video), "--run", str(run), "--device", "cpu", "--encoder.codes=0.1", "--drift.codes=0.1"]
+    assert main(words) == 0
+    begun = [line.split(":")[0] for line in capsys.readouterr().out.splitlines() if ": begins" in line]
+    assert begun == ["encoder", "drift", "latents", "dynamics", "world"]
+    for stage in ("encoder", "drift"):
+        rows = [json.loads(line) for line in (run / stage / "metrics.jsonl").read_text().splitlines()]
+        assert "code_accuracy" in rows[-1]
+        assert 0 <= next(row["heldout_code_accuracy"] for row in rows if "heldout_code_accuracy" in row) <= 1
 
 
 def test_names_of_codes_survive_a_new_packing(straight: Path, video: Path) -> None:

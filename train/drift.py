@@ -41,8 +41,8 @@ class DriftStageConfig:
         mse: weight of the squared error of w in units of its deviation over the corpus.
         image: weight of absolute error plus finest wavelet bands on real frames.
         noise: largest deviation of the noise on target w, in units of w's deviation; drawn from [0, noise] for each.
-        codes: weight of the prediction of the action model's codes from w of the pairs, so that tuning does not undo what
-            `encoder.codes` did; the action model is then trained before. 0 turns it off.
+        codes: weight of the prediction of the action model's codes from w of the pairs, so that tuning does not undo
+            what `encoder.codes` did; the action model is then trained before. 0 turns it off.
         ema_half_life: of the averaged weights, in images.
         precision: of the forward passes.
         channels_last: memory format of convolutions.

@@ -55,8 +55,8 @@ class EncoderStageConfig:
         r1_every: adversarial steps between its applications.
         augment: adaptive augmentation of what D sees.
         moments: weight of the term that keeps mean and deviation of w near the teacher's, or near 0 and 1 without one.
-        codes: weight of the prediction of the action model's codes from w of consecutive frames; a batch is then made of
-            pairs of these, and the action model is trained before. 0 turns it off.
+        codes: weight of the prediction of the action model's codes from w of consecutive frames; a batch is then made
+            of pairs of these, and the action model is trained before. 0 turns it off.
         ema_half_life: of the averaged weights, in images.
         precision: of the forward passes.
         channels_last: memory format of convolutions.
