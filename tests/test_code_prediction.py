@@ -60,7 +60,7 @@ class Steps:
 
 STEPS = Steps()
 CODES = PairCodes(STEPS.codes_F, 2)
-PACE = Pace(steps=100, preview_every=50)
+PACE = Pace(steps=100, preview_every=60)
 QUIET = {"perceptual": 0.0, "adversarial": 0.0, "batch": 16, "pace": PACE}
 
 
@@ -81,12 +81,12 @@ def test_w_learns_to_name_the_codes_of_pairs_that_no_step_saw() -> None:
     found = {}
     for weight in (1e-12, 1.0):
         stage = encoder_stage(codes=weight, ema_half_life=50.0, adam=AdamConfig(rate=3e-3, beta1=0.9, clip=1.0))
-        for step in range(80):
-            metrics = stage.advance(step, step / 160, 1.0)
+        for step in range(60):
+            metrics = stage.advance(step, step / 120, 1.0)
         assert metrics["heldout_code_majority"] < 0.6
         found[weight] = metrics["heldout_code_accuracy"]
-    assert found[1.0] > 0.85, found
-    assert found[1.0] > found[1e-12], found
+    assert found[1.0] > 0.9, found
+    assert found[1e-12] < 0.8, found
 
 
 @pytest.mark.parametrize("build", [encoder_stage, drift_stage])
