@@ -22,6 +22,7 @@ from pathlib import Path
 from ablation_table import write_table
 from commands import GENIE, call, prepared
 
+STEPS = 64  # of a rollout, as genie evaluate has it
 RETRAINED = ("dynamics", "world")  # by every variant; what comes before only where its options touch it
 
 
@@ -83,13 +84,14 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     config = json.loads((args.base / "run.json").read_text())["config"]
     frames = prepared(args.video, args.out / "frames", config["size"], config["ingest"]["fps"])
+    place = args.out if args.steps == STEPS else args.out / f"steps-{args.steps}"
     for seed in args.seeds.split(","):
         for name in chosen:
-            if not (folder := args.out / "evaluations" / f"{name}-{seed}").joinpath("metrics.json").exists():
+            if not (folder := place / "evaluations" / f"{name}-{seed}").joinpath("metrics.json").exists():
                 print(f"== {name}, seed {seed}", flush=True)
                 evaluate(name, trained(name, seed, args), frames, folder, args)
-            write_table(args.out, {name: variant.what for name, variant in GRID.items()})
-    compare(args.out)
+            write_table(place, {name: variant.what for name, variant in GRID.items()})
+    compare(place)
 
 
 def parse() -> argparse.Namespace:
@@ -102,6 +104,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seeds", default="0", help="seeds of the dynamics, as 0,1,2 (default: 0)")
     parser.add_argument("--only", metavar="NAMES", help=f"some of {','.join(GRID)}")
     parser.add_argument("--clips", type=int, default=128, help="held-out clips to roll out (default: 128)")
+    parser.add_argument("--steps", type=int, default=STEPS, help="of a rollout; with others than 64, into OUT/steps-N")
     parser.add_argument("--far", type=int, default=1000, help="step at which drift is measured last (default: 1000)")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help="folder of the runs and the table")
     return parser.parse_args()
@@ -147,6 +150,7 @@ def evaluate(name: str, run: Path, frames: Path, folder: Path, args: argparse.Na
     """OUT/evaluations/VARIANT-SEED."""
     words = [word for option, value in GRID[name].play.items() for word in (f"--{option}", value)]
     words += ["--clips", str(args.clips), "--far", str(args.far), "--all-shots"]
+    words += [] if args.steps == STEPS else ["--steps", str(args.steps)]
     words += ["--only", "rollout,control,drift"] if args.actions is None else ["--actions", str(args.actions)]
     call([*GENIE, "evaluate", str(run), "--frames", str(frames), "--out", str(folder), *words])
 

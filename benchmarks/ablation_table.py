@@ -16,6 +16,7 @@ COLUMNS = (
     ("PSNR 1", "rollout.psnr.1", "{:.2f}"),
     ("PSNR 16", "rollout.psnr.16", "{:.2f}"),
     ("PSNR 64", "rollout.psnr.64", "{:.2f}"),
+    ("PSNR 256", "rollout.psnr.256", "{:.2f}"),
     ("horizon", "rollout.horizon", "{:.0f}"),
     ("sharpness 64", "rollout.sharpness.64", "{:.2f}"),
     ("delta PSNR 4", "control.delta_psnr.4", "{:.2f}"),

@@ -116,3 +116,14 @@ def test_actions_and_cuts_are_read(tmp_path: Path) -> None:
     truth = load_actions(tmp_path / "a.npz")
     np.testing.assert_array_equal(truth.actions, [1, 2, 3])
     np.testing.assert_array_equal(truth.cuts, [2])
+
+
+@pytest.mark.parametrize(("longest", "steps"), [(256, 256), (200, 200), (40, 40), (400, 256)])
+def test_the_longest_rollout_can_be_chosen_and_shots_bound_it(longest: int, steps: int) -> None:
+    shots = [(i * 300, (i + 1) * 300) for i in range(8)]
+    assert choose_clips(small_store(2400), shots, 8, longest=longest).steps == steps
+
+
+def test_no_steps_are_refused() -> None:
+    with pytest.raises(UserError, match="--steps: 0 steps cannot be measured"):
+        choose_clips(small_store(100), [(0, 100)], 4, longest=0)

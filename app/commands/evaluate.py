@@ -39,6 +39,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="DIR", type=Path, help="folder for the results (default: beside the world)")
     parser.add_argument("--clips", metavar="N", type=int, help="clips to roll out (default: 256, 64 with --quick)")
     parser.add_argument(
+        "--steps", metavar="N", type=int, help="length of the rollouts (default: 64, less in short shots)"
+    )
+    parser.add_argument(
         "--far", metavar="N", type=int, help="last step at which drift is measured (default: 256, --full 1000)"
     )
     parser.add_argument("--only", metavar="NAMES", help="some of rollout,control,actions,drift,play (default: all)")
@@ -99,6 +102,7 @@ def run(args: argparse.Namespace) -> int:
         device=args.device,
         profile="quick" if args.quick else "full" if args.full else "normal",
         clips=args.clips,
+        steps=args.steps,
         far=args.far,
         only=GROUPS if args.only is None else args.only.split(","),
         seed=args.seed,

@@ -14,7 +14,8 @@ from train.errors import UserError
 from train.evaluate.subject import EvaluatedFrames
 
 PROMPT = 16
-STEPS = (64, 48, 32, 24, 16, 12, 8, 4, 2, 1)
+STEPS = 64
+_FEWER = (512, 256, 128, 64, 48, 32, 24, 16, 12, 8, 4, 2, 1)
 _ENOUGH_WINDOWS = 4
 _PASS_BYTES = 512 * 2**20
 
@@ -63,14 +64,25 @@ def choose_clips(
     count: int,
     *,
     prompt: int = PROMPT,
+    longest: int = STEPS,
     subject: str = "video",
 ) -> Clips:
     """At most `count` clips, evenly spaced over all places where a clip fits into a shot.
 
+    Args:
+        store: the frames.
+        shots: spans of the store that clips are taken from.
+        count: how many are wanted.
+        prompt: frames before the first step.
+        longest: steps of a clip; fewer where the shots are too short for that.
+        subject: what the frames are, for the error.
+
     Raises:
-        UserError: no shot holds a prompt and one more frame.
+        UserError: no shot holds a prompt and one more frame, or `longest` is no number of steps.
     """
-    steps = _steps_that_fit(shots, prompt)
+    if longest < 1:
+        raise UserError("--steps", f"{longest} steps cannot be measured", "give at least 1")
+    steps = _steps_that_fit(shots, prompt, (longest, *(fewer for fewer in _FEWER if fewer < longest)))
     if steps is None:
         longest = max((stop - start for start, stop in shots), default=0)
         raise UserError(
@@ -89,10 +101,10 @@ def choose_clips(
     return Clips(store, places[picked], blocks[picked], prompt, steps)
 
 
-def _steps_that_fit(shots: Sequence[tuple[int, int]], prompt: int) -> int | None:
+def _steps_that_fit(shots: Sequence[tuple[int, int]], prompt: int, known: Sequence[int]) -> int | None:
     """The most steps that still leave enough separate clips; else the most that leave one."""
     for needed in (_ENOUGH_WINDOWS, 1):
-        for steps in STEPS:
+        for steps in known:
             if sum((stop - start) // (prompt + steps) for start, stop in shots) >= needed:
                 return steps
     return None

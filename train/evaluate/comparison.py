@@ -7,7 +7,9 @@ from train.evaluate.meanings import MEANINGS, Better
 from train.evaluate.report.numbers import interval_of, short
 from train.evaluate.results import look_up
 
-STEPS = {"rollout": (1, 4, 8, 16, 32, 64)}  # of what is measured at every step, the steps that have a row
+STEPS = {
+    "rollout": (1, 4, 8, 16, 32, 64, 128, 256, 512)
+}  # of what is measured at every step, the steps that have a row
 LEGEND = "* the best of its row; ! its 95% interval lies apart from that of the best"
 # What must be equal for two evaluations to be compared, and its name in words.
 _CONDITIONS = {

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from train.errors import UserError
+from train.evaluate.clips import STEPS
 
 Log = Callable[[str], None]
 DRIFT_STEPS = (16, 64, 256, 1000)
@@ -24,6 +25,7 @@ class Profile:
         frechet: whether w of the rollouts is compared with w of real frames.
         play_steps: timed steps of play, after the warm-up.
         classifiers: whether the supervised ceiling of the actions is trained.
+        steps: length of the rollouts that are held against the truth, where the shots allow.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Profile:
     frechet: bool
     play_steps: int
     classifiers: bool
+    steps: int = STEPS
 
     def up_to(self, step: int) -> Self:
         """This profile with drift measured up to `step`, Frechet distances included.

@@ -55,6 +55,7 @@ def evaluate(
     device: str = "auto",
     profile: str | Profile = "normal",
     clips: int | None = None,
+    steps: int | None = None,
     far: int | None = None,
     only: Sequence[str] = GROUPS,
     seed: int = 0,
@@ -75,6 +76,7 @@ def evaluate(
         device: of that process, "auto", "cpu", "cuda" or "mps".
         profile: "quick", "normal" or "full", see `Profile`.
         clips: how many clips, in place of the profile's number.
+        steps: length of the rollouts, in place of 64.
         far: the step at which drift is measured last, with Frechet distances, in place of the profile's.
         only: groups of measures to take, of `GROUPS`; reconstruction and budget are always taken, and what is left out
             is null.
@@ -90,6 +92,7 @@ def evaluate(
     began = time.perf_counter()
     profile = PROFILES[profile] if isinstance(profile, str) else profile
     profile = profile if clips is None else replace(profile, clips=clips)
+    profile = profile if steps is None else replace(profile, steps=steps)
     profile = profile if far is None else profile.up_to(far)
     if unknown := [name for name in only if name not in GROUPS]:
         raise UserError(
@@ -127,7 +130,7 @@ def _context(
 ) -> Context:
     if profile.clips < 1:
         raise UserError("--clips", f"{profile.clips} is no number of clips", "Give at least 1")
-    chosen = choose_clips(store, spans, profile.clips, subject=subject)
+    chosen = choose_clips(store, spans, profile.clips, longest=profile.steps, subject=subject)
     log(f"[1/7] codes of {len(chosen)} clips of {chosen.prompt} + {chosen.steps} frames")
     source = "training data"
     if mean_frame is None:

@@ -7,7 +7,7 @@ from train.evaluate.budget import GFLOP_BUDGET, PARAMETER_BUDGET
 from train.evaluate.results import left_out, look_up
 
 Tree = Mapping[str, object]
-_ROLLOUT_STEPS = (1, 4, 8, 16, 32, 64)
+_ROLLOUT_STEPS = (1, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
 class Row(NamedTuple):
