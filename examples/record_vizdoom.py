@@ -88,6 +88,13 @@ def play(game, frames: int, skip: int, policy: Iterator[int], blackout: bool) ->
         begins = False
 
 
+def averaged(screen: np.ndarray, blocks: int) -> np.ndarray:
+    """The screen smaller by a whole factor: each pixel the mean of `blocks` x `blocks`, so that textures do not flicker."""
+    height, width = (side // blocks for side in screen.shape[:2])
+    whole = screen[: height * blocks, : width * blocks].reshape(height, blocks, width, blocks, 3)
+    return whole.mean((1, 3)).round().astype(np.uint8)
+
+
 def parse_weights(text: str | None, names: list[str]) -> np.ndarray:
     """Action probabilities from "MOVE_LEFT=2,ATTACK=0.1"; 1 where nothing is said."""
     weights = dict.fromkeys(names, 1.0)
@@ -134,6 +141,7 @@ def record(args: argparse.Namespace) -> None:
     names = [NOOP] + [button.name for button in game.get_available_buttons()]
     policy = sticky_actions(np.random.default_rng(args.seed), parse_weights(args.weights, names), args.hold)
     steps = play(game, args.frames, args.skip, policy, args.blackout)
+    steps = ((averaged(screen, args.average), action, begins) for screen, action, begins in steps)
     write_recording(args.out, steps, names, TICS_PER_SECOND, args.skip, args.crf)
     game.close()
 
@@ -142,6 +150,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenario", default="basic", help="name of a bundled scenario (default: %(default)s)")
     parser.add_argument("--resolution", default="320x240", help="screen size (default: %(default)s)")
+    parser.add_argument("--average", type=int, default=1, metavar="N", help="of N x N pixels of the screen make one")
     parser.add_argument("--frames", type=int, default=3000, help="frames to record (default: %(default)s)")
     parser.add_argument("--skip", type=int, default=4, help="tics a frame, of 35 a second (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
