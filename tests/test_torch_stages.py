@@ -327,3 +327,19 @@ def test_latents_of_another_encoder_start_anew(tmp_path: Path, monkeypatch: pyte
     other = seeded(2, "e", lambda: Encoder(ENCODER))
     encode_corpus(other, corpus, 40, tmp_path, place=place, progress=lambda done, _total: calls.append(done), batch=8)
     assert calls[0] == 8
+
+
+def test_the_moments_of_w_leave_a_map_out() -> None:
+    # No teacher has a map, so nothing says what its mean and deviation should be.
+    mapped = EncoderConfig("b0", SIZE, DIM, rows=3, grid=2, width=8, taps=(1, 2), spatial=2)
+    student = seeded(1, "s", lambda: Student(StudentConfig(SIZE, DIM, STUDENT.channels, 2)))
+    config = EncoderStageConfig(model=mapped, pace=PACE, batch=4, perceptual=0.0, adversarial=0.0)
+    mean, std = np.zeros(DIM, np.float32), np.ones(DIM, np.float32)
+    stage = EncoderStage(config, Squares(), student, _critic(), mean, std, seed=3, device=CPU)
+    real = torch.zeros(4, 3, SIZE, SIZE)
+    w_BLD, other_BLD = torch.randn(2, 4, 3, DIM)
+    other_BLD[:, :1] = w_BLD[:, :1]
+    with torch.no_grad():
+        one, other = (stage._reconstruction(w, *student.images(w), real)[1] for w in (w_BLD, other_BLD))
+    assert one["moments"] == other["moments"]
+    assert one["mse"] != other["mse"]
