@@ -89,7 +89,7 @@ def play(game, frames: int, skip: int, policy: Iterator[int], blackout: bool) ->
 
 
 def averaged(screen: np.ndarray, blocks: int) -> np.ndarray:
-    """The screen smaller by a whole factor: each pixel the mean of `blocks` x `blocks`, so that textures do not flicker."""
+    """The screen smaller by a whole factor: each pixel the mean of `blocks` x `blocks`, against flickering textures."""
     height, width = (side // blocks for side in screen.shape[:2])
     whole = screen[: height * blocks, : width * blocks].reshape(height, blocks, width, blocks, 3)
     return whole.mean((1, 3)).round().astype(np.uint8)
