@@ -47,11 +47,14 @@ PLAIN = {
     "dynamics.loss.kind": "mse",
     "dynamics.clip": "17",
 }
+NEVER = {"reencode": "0"}
 FLOW = {"dynamics.model.head": "flow"}
 GRID = {
     "default": Variant("the preset as it is"),
-    "seed": Variant("the seed's recipe: plain, and codes from pairs of w", {**PLAIN, "actions.model.form": "mlp"}),
-    "plain": Variant("clean context, one step, clips of one window, squared error", PLAIN),
+    "seed": Variant(
+        "the seed's recipe: plain, and codes from pairs of w", {**PLAIN, "actions.model.form": "mlp"}, NEVER
+    ),
+    "plain": Variant("clean context, one step, clips of one window, squared error", PLAIN, NEVER),
     "no-noise": Variant("no noise on the context", {"dynamics.model.context_noise": "0"}),
     "frame-noise": Variant("a noise level for each frame", {"dynamics.loss.noise_scope": "frame"}),
     "unroll-0": Variant("no self-generated steps", {"dynamics.loss.unroll": "0"}),
@@ -72,7 +75,7 @@ GRID = {
     "clamp-3": Variant("w cut off at 3 standard deviations", play={"clamp": "3"}),
     "clamp-off": Variant("w never cut off", play={"clamp": "1e9"}),
     "reencode-1": Variant("every generated frame encoded anew", play={"reencode": "1"}),
-    "reencode-8": Variant("every eighth generated frame encoded anew", play={"reencode": "8"}),
+    "reencode-never": Variant("no generated frame encoded anew", play=NEVER),
 }
 
 
@@ -116,17 +119,26 @@ def trained(name: str, seed: str, args: argparse.Namespace) -> Path:
     run = args.out / "runs" / f"{name if options else 'default'}-{seed}"
     if not (run / "run.json").exists():
         copy_run(args.base, run)
-    record = json.loads((run / "run.json").read_text())
-    again = {path.partition(".")[0] for path in options} - set(RETRAINED)
-    spent = sum(stage["seconds"] for stage in record["stages"].values() if stage["state"] == "done")
-    twice = sum(record["stages"][stage]["seconds"] for stage in again)
-    # A variant's time comes on top of what the base has spent; a variant that is trained already keeps its budget.
-    budget_file = run / "ablation_minutes"
-    if not budget_file.exists():
-        budget_file.write_text(f"{(spent + twice) / 60 + args.minutes:.4f}")
+    minutes = minutes_for(run, GRID[name], args.minutes)
     words = [word for path, value in options.items() for word in (f"--{path}", value)]
-    call([*GENIE, "train", "--run", str(run), "--minutes", budget_file.read_text(), "--dynamics.seed", seed, *words])
+    call([*GENIE, "train", "--run", str(run), "--minutes", f"{minutes:.4f}", "--dynamics.seed", seed, *words])
     return run
+
+
+def minutes_for(run: Path, variant: Variant, minutes: float) -> float:
+    """Minutes of training over all processes that a variant's run is given.
+
+    `minutes` come on top of what the base has spent, and so does what it spent on a stage that the variant trains
+    again. A run that has begun keeps what it was given.
+    """
+    given = run / "ablation_minutes"
+    if not given.exists():
+        stages = json.loads((run / "run.json").read_text())["stages"]
+        again = {path.partition(".")[0] for path in variant.train} - set(RETRAINED)
+        spent = sum(stage["seconds"] for stage in stages.values() if stage["state"] == "done")
+        twice = sum(stages[stage]["seconds"] for stage in again)
+        given.write_text(repr((spent + twice) / 60 + minutes))
+    return float(given.read_text())
 
 
 def copy_run(base: Path, run: Path) -> None:
@@ -146,9 +158,14 @@ def copy_run(base: Path, run: Path) -> None:
     beside.rename(run)
 
 
+def play_words(variant: Variant) -> list[str]:
+    """What `genie evaluate` is told of a variant."""
+    return [word for option, value in variant.play.items() for word in (f"--{option}", value)]
+
+
 def evaluate(name: str, run: Path, frames: Path, folder: Path, args: argparse.Namespace) -> None:
     """OUT/evaluations/VARIANT-SEED."""
-    words = [word for option, value in GRID[name].play.items() for word in (f"--{option}", value)]
+    words = play_words(GRID[name])
     words += ["--clips", str(args.clips), "--far", str(args.far), "--all-shots"]
     words += [] if args.steps == STEPS else ["--steps", str(args.steps)]
     words += ["--only", "rollout,control,drift"] if args.actions is None else ["--actions", str(args.actions)]

@@ -6,9 +6,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 SCENARIO=simpler_basic
-BUTTONS=MOVE_FORWARD,MOVE_BACKWARD,TURN_LEFT,TURN_RIGHT
-FRAMES=20000
-HELDOUT_FRAMES=4000
+BUTTONS=TURN_LEFT,TURN_RIGHT
+FRAMES=8000
+HELDOUT_FRAMES=3000
 PRESET=tiny
 MINUTES=60
 RUN=runs/bundled
@@ -16,7 +16,7 @@ BIN=.venv/bin
 
 record() { # name, frames, seed
   [ -f "$RUN-footage/$1.npz" ] || "$BIN/python" examples/record_vizdoom.py --scenario "$SCENARIO" \
-    --buttons "$BUTTONS" --resolution 320x240 --episode-tics 1400 --blackout --crf 20 \
+    --buttons "$BUTTONS" --resolution 640x480 --average 2 --skip 3 --episode-tics 1400 --blackout --crf 20 \
     --frames "$2" --seed "$3" --out "$RUN-footage/$1.mp4"
 }
 

@@ -11,14 +11,15 @@ class WorldConfig:
     Attributes:
         clamp: standard deviations of the corpus beyond which play cuts off a generated w; none for never.
         temperature: of a flow head's draws in play: 1 as learned, 0 without chance; none for 1.
-        reencode_every: steps after which play encodes its own frame and goes on from that w; none for never.
+        reencode_every: steps after which play encodes its own frame and goes on from that w; none for never. It keeps
+            long rollouts in the data (docs/experiments.md) for an eighth of an encoding a frame.
         noise_level: context-noise level at which play runs the dynamics.
         prompts: clips of the corpus that the world brings to start from.
     """
 
     clamp: float | None = 5.0
     temperature: float | None = None
-    reencode_every: int | None = None
+    reencode_every: int | None = 8
     noise_level: float | None = None
     prompts: int = 8
 
