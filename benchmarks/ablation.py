@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ablation_table import write_table
+from ablation_table import TRAINED, write_table
 from commands import GENIE, call, prepared
 
 STEPS = 64  # of a rollout, as genie evaluate has it
@@ -57,7 +57,8 @@ GRID = {
     "plain": Variant("clean context, one step, clips of one window, squared error", PLAIN, NEVER),
     "no-noise": Variant("no noise on the context", {"dynamics.model.context_noise": "0"}),
     "frame-noise": Variant("a noise level for each frame", {"dynamics.loss.noise_scope": "frame"}),
-    "unroll-0": Variant("no self-generated steps", {"dynamics.loss.unroll": "0"}),
+    "unroll-0": Variant("no self-generated steps, never re-encoded", {"dynamics.loss.unroll": "0"}, NEVER),
+    "noise-only": Variant("context noise, no self-generated steps", {"dynamics.loss.unroll": "0"}),
     "unroll-8": Variant("8 self-generated steps", {"dynamics.loss.unroll": "8"}),
     "curriculum": Variant(
         "1, 2, 4, 8 self-generated steps as training goes on",
@@ -170,6 +171,8 @@ def evaluate(name: str, run: Path, frames: Path, folder: Path, args: argparse.Na
     words += [] if args.steps == STEPS else ["--steps", str(args.steps)]
     words += ["--only", "rollout,control,drift"] if args.actions is None else ["--actions", str(args.actions)]
     call([*GENIE, "evaluate", str(run), "--frames", str(frames), "--out", str(folder), *words])
+    stage = json.loads((run / "run.json").read_text())["stages"]["dynamics"]
+    (folder / TRAINED).write_text(json.dumps({name: stage[name] for name in ("steps", "seconds")}))
 
 
 def compare(out: Path) -> None:

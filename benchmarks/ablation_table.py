@@ -11,8 +11,10 @@ from PIL import Image
 from train.evaluate.curve import Line, draw_curves
 from train.evaluate.results import look_up
 
+TRAINED = "trained.json"  # beside metrics.json: steps and seconds of the dynamics
 # Heading, key in metrics.json, format.
 COLUMNS = (
+    ("steps of training", "trained.steps", "{:.0f}"),
     ("PSNR 1", "rollout.psnr.1", "{:.2f}"),
     ("PSNR 16", "rollout.psnr.16", "{:.2f}"),
     ("PSNR 64", "rollout.psnr.64", "{:.2f}"),
@@ -25,6 +27,7 @@ COLUMNS = (
     ("Frechet 1000", "drift.frechet_w.1000", "{:.2f}"),
     ("held, 1000", "drift.frechet_w_held.1000", "{:.2f}"),
     ("colour 1000", "drift.colour.1000", "{:.1f}"),
+    ("held, 1000", "drift.colour_held.1000", "{:.1f}"),
 )
 DRAWN = ("default", "seed", "plain", "no-noise", "unroll-0", "flow")
 COLOURS = ((31, 119, 180), (214, 39, 40), (255, 127, 14), (148, 103, 189), (44, 160, 44), (140, 86, 75))
@@ -56,8 +59,13 @@ def write_table(out: Path, what: Mapping[str, str]) -> None:
 
 
 def metrics_of(out: Path, name: str) -> list[dict]:
-    """What was measured of a variant, a tree for each seed."""
-    return [json.loads(path.read_text()) for path in sorted((out / "evaluations").glob(f"{name}-[0-9]*/metrics.json"))]
+    """What was measured of a variant, a tree for each seed; how long it was trained is `trained` in it."""
+    found = []
+    for path in sorted((out / "evaluations").glob(f"{name}-[0-9]*/metrics.json")):
+        beside = path.with_name(TRAINED)
+        trained = json.loads(beside.read_text()) if beside.exists() else None
+        found.append({**json.loads(path.read_text()), "trained": trained})
+    return found
 
 
 def cell(values: Sequence[float | None], form: str) -> str:

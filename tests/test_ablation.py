@@ -88,9 +88,10 @@ def test_the_table_has_medians_and_ranges_over_seeds(tmp_path: Path) -> None:
         folder = tmp_path / "evaluations" / f"default-{seed}"
         folder.mkdir(parents=True)
         (folder / "metrics.json").write_text(json.dumps(metrics(psnr)))
+        (folder / "trained.json").write_text(json.dumps({"steps": 100, "seconds": 60.0}))
     ablation_table.write_table(tmp_path, {"default": "as it is", "seed": "not measured"})
     row = (tmp_path / "table.md").read_text().splitlines()[2]
-    assert row.startswith("| default | as it is | 3 | 13.00 (11.00 to 31.00) | 28.00 (26.00 to 46.00) |")
+    assert row.startswith("| default | as it is | 3 | 100 | 13.00 (11.00 to 31.00) | 28.00 (26.00 to 46.00) |")
     assert "| 64 |" in row
     assert row.endswith("| not measured |")
     assert (tmp_path / "table.md").read_text().count("\n") == 3
