@@ -19,8 +19,9 @@ from genie_jax.action_mlp import ActionMLPConfig, MLPForm
 from genie_jax.clips import Clip
 from genie_jax.code_usage import perplexity
 from genie_jax.nn import Params
+from genie_jax.pair_features import FeatureConfig
 from genie_jax.vq import VectorQuantizer, VQConfig, VQState, unit
-from genie_jax.warp import WarpConfig, WarpForm
+from genie_jax.warp import Inputs, WarpConfig, WarpForm
 
 MOST_CODES = 64
 
@@ -43,6 +44,8 @@ class LatentActionConfig:
         label_weight: weight of the classifier's loss where some true actions are given.
         warp: sizes of the picture form.
         mlp: sizes of the latent form.
+        inputs: what the encoder of the form "warp" reads: frames, the frame encoder's feature maps, or both.
+        features: sizes of the feature maps and of what reads them.
     """
 
     form: Literal["warp", "mlp"] = "warp"
@@ -57,6 +60,18 @@ class LatentActionConfig:
     label_weight: float = 1.0
     warp: WarpConfig = field(default_factory=WarpConfig)
     mlp: ActionMLPConfig = field(default_factory=ActionMLPConfig)
+    inputs: Inputs = "frames"
+    features: FeatureConfig = field(default_factory=FeatureConfig)
+
+    @property
+    def reads_frames(self) -> bool:
+        """Whether a clip needs pictures; the picture form's decoder does, whatever the encoder reads."""
+        return self.form == "warp"
+
+    @property
+    def reads_features(self) -> bool:
+        """Whether a clip needs feature maps."""
+        return self.form == "warp" and self.inputs != "frames"
 
     def __post_init__(self) -> None:
         if not 2 <= self.codes <= MOST_CODES:
@@ -94,7 +109,7 @@ class LatentActionModel:
     def form(self) -> WarpForm | MLPForm:
         """The chosen form."""
         c = self.config
-        return WarpForm(c.warp, c.dim) if c.form == "warp" else MLPForm(c.mlp, c.dim)
+        return WarpForm(c.warp, c.dim, c.inputs, c.features) if c.form == "warp" else MLPForm(c.mlp, c.dim)
 
     def init(self, key: Array, label_classes: int = 0) -> Params:
         """Fresh parameters, a plain dict with the branches `encoder` and `decoder`.
@@ -122,7 +137,7 @@ class LatentActionModel:
         """
         c = self.config
         before, after = self._pairs(clip)
-        vectors_ND = self.form.encode(params, before, after)
+        vectors_ND = self._vectors(params, clip)
         quantizer = c.quantizer(len(vectors_ND))
         coded = quantizer(vq_state, vectors_ND, train=True, key=key)
         seen = self.form.masked(before, c.mask, key=jax.random.fold_in(key, 2)) if c.mask > 0 else before
@@ -156,8 +171,7 @@ class LatentActionModel:
 
     def encode(self, params: Params, clip: Clip) -> Float[Array, "B Tm1 D"]:
         """The vector of each pair of consecutive frames before it is quantised."""
-        before, after = self._pairs(clip)
-        vectors_ND = self.form.encode(params, before, after)
+        vectors_ND = self._vectors(params, clip)
         batch, frames = self._inputs(clip).shape[:2]
         return vectors_ND.reshape(batch, frames - 1, -1)
 
@@ -179,8 +193,14 @@ class LatentActionModel:
         The predictions are those under the inferred codes.
         """
         before, after = self._pairs(clip)
-        coded = self.config.quantizer()(vq_state, self.form.encode(params, before, after), train=False)
+        coded = self.config.quantizer()(vq_state, self._vectors(params, clip), train=False)
         return _nearness(self.form.decode(params, before, coded.quantized), before, after)
+
+    def _vectors(self, params: Params, clip: Clip) -> Float[Array, "N D"]:
+        before, after = self._pairs(clip)
+        if self.config.form == "mlp":
+            return self.form.encode(params, before, after)
+        return self.form.encode(params, before, after, self.form.maps(clip))
 
     def _inputs(self, clip: Clip) -> Array:
         inputs_BT = self.form.inputs(clip)

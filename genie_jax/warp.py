@@ -8,7 +8,8 @@ it by another way.
 `N` pairs of frames, `S` side of the working pictures, `D` width of a code.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,10 @@ from jaxtyping import Array, Float
 from genie_jax.action_masking import hide_patches
 from genie_jax.clips import Clip
 from genie_jax.nn import Params, graph_of, split
+from genie_jax.pair_features import FeatureConfig, FeatureEncoder
 from genie_jax.pixels import area_resize, matching, pixel_shuffle, warp
+
+Inputs = Literal["frames", "features", "both"]
 
 # (shrink, radius): far displacements coarsely, near ones finely; 12 and 4 pixels of the working picture.
 MATCHING = ((4, 3), (2, 2))
@@ -85,6 +89,17 @@ class PairEncoder(nnx.Module):
         return self.out(jnp.concatenate([x.mean((1, 2)), x.max((1, 2))], -1))  # N D
 
 
+class BothEncoder(nnx.Module):
+    """Frames and feature maps to one vector: the sum of what each says."""
+
+    def __init__(self, config: WarpConfig, features: FeatureConfig, dim: int, rngs: nnx.Rngs) -> None:
+        self.frames = PairEncoder(config, dim, rngs)
+        self.features = FeatureEncoder(features, dim, rngs)
+
+    def __call__(self, before_NSSC: Array, after_NSSC: Array, maps_N2GGC: Array) -> Float[Array, "N D"]:
+        return self.frames(before_NSSC, after_NSSC) + self.features(maps_N2GGC)
+
+
 class Film(nnx.Module):
     """Scale and shift of every channel by a code."""
 
@@ -137,10 +152,15 @@ class WarpDecoder(nnx.Module):
 
 @dataclass(frozen=True)
 class WarpForm:
-    """The picture form of the action model as pure functions of its parameters."""
+    """The picture form of the action model as pure functions of its parameters.
+
+    The decoder warps pictures; `reads` says what the encoder reads.
+    """
 
     config: WarpConfig
     dim: int
+    reads: Inputs = "frames"
+    features: FeatureConfig = field(default_factory=FeatureConfig)
 
     def init(self, key: Array) -> Params:
         """Fresh parameters: `encoder` and `decoder`."""
@@ -153,9 +173,27 @@ class WarpForm:
             raise ValueError("the warp form of the action model reads frames: give Clip.frames_BTHWC")
         return area_resize(clip.frames_BTHWC, self.config.size)
 
-    def encode(self, params: Params, before_N: Array, after_N: Array) -> Float[Array, "N D"]:
+    def maps(self, clip: Clip) -> Float[Array, "N 2 G G C"] | None:
+        """The feature maps of all pairs of consecutive frames of the clips; None where the encoder reads none."""
+        if self.reads == "frames":
+            return None
+        shape = (self.features.grid, self.features.grid, self.features.channels)
+        if clip.features_BTGGC is None or clip.features_BTGGC.shape[2:] != shape:
+            found = "none" if clip.features_BTGGC is None else f"those of shape {clip.features_BTGGC.shape[2:]}"
+            raise ValueError(f"the action model reads feature maps of shape {shape}, and was given {found}")
+        # Stored as float16, computed with as the parameters are.
+        wide = jnp.promote_types(clip.features_BTGGC.dtype, jnp.float32)
+        maps = clip.features_BTGGC.astype(wide)
+        return jnp.stack([maps[:, :-1], maps[:, 1:]], 2).reshape(-1, 2, *shape)
+
+    def encode(
+        self, params: Params, before_N: Array, after_N: Array, maps_N2GGC: Array | None = None
+    ) -> Float[Array, "N D"]:
         """One vector for each pair of frames."""
-        return nnx.merge(graph_of(self._encoder), params["encoder"])(before_N, after_N)
+        network = nnx.merge(graph_of(self._encoder), params["encoder"])
+        if self.reads == "frames":
+            return network(before_N, after_N)
+        return network(maps_N2GGC) if self.reads == "features" else network(before_N, after_N, maps_N2GGC)
 
     def masked(self, before_N: Array, share: float, *, key: Array) -> Array:
         """Frames of which a share of the patches (an eighth of the side, as the maps' cells) shows the mean colour."""
@@ -178,8 +216,12 @@ class WarpForm:
         wrong = jnp.mean(weight * jnp.abs(predicted_N - after_N))
         return wrong / (jnp.mean(weight * change) + 1e-4)
 
-    def _encoder(self, rngs: nnx.Rngs) -> PairEncoder:
-        return PairEncoder(self.config, self.dim, rngs)
+    def _encoder(self, rngs: nnx.Rngs) -> PairEncoder | FeatureEncoder | BothEncoder:
+        if self.reads == "frames":
+            return PairEncoder(self.config, self.dim, rngs)
+        if self.reads == "features":
+            return FeatureEncoder(self.features, self.dim, rngs)
+        return BothEncoder(self.config, self.features, self.dim, rngs)
 
     def _decoder(self, rngs: nnx.Rngs) -> WarpDecoder:
         return WarpDecoder(self.config, self.dim, rngs)

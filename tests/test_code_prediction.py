@@ -201,7 +201,10 @@ def test_the_plan_follows_only_where_codes_have_weight(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "fault"),
     [
-        (["--encoder.codes", "0.1", "--actions.model.form", "mlp"], "give --actions.model.form warp, or"),
+        (
+            ["--encoder.codes", "0.1", "--actions.model.form", "mlp"],
+            "give --actions.model.form warp, or --encoder.codes 0",
+        ),
         (["--drift.codes", "0.1", "--actions.model.form", "mlp"], "--drift.codes"),
         (["--encoder.codes", "-1"], "codes -1.0 is no weight"),
         (["--drift.codes", "-1"], "codes -1.0 is no weight"),

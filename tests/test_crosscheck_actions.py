@@ -17,6 +17,7 @@ import torch_bridge.reference.action_weights as action_weights
 from genie_jax import pixels
 from genie_jax.action_mlp import ActionMLPConfig
 from genie_jax.latent_action import LatentActionConfig, LatentActionModel
+from genie_jax.pair_features import FeatureConfig
 from genie_jax.warp import WarpConfig
 from torch_bridge.crosscheck.actions import TOLERANCES, check_actions
 from torch_bridge.crosscheck.moving_clips import moving_clips
@@ -25,6 +26,7 @@ from torch_bridge.reference.action_loss import picture_error
 from torch_bridge.reference.action_weights import from_state, to_state
 
 ROWS = list(TOLERANCES)
+TINY_WARP = WarpConfig(size=16, encoder_channels=(4, 4, 8), decoder_channels=(4, 4, 8))
 CONFIGS = {
     "warp": LatentActionConfig(
         codes=4,
@@ -37,6 +39,12 @@ CONFIGS = {
         gradient="rotation",
         cosine=True,
         warp=WarpConfig(size=24, encoder_channels=(4, 8, 8), decoder_channels=(8, 4, 8)),
+    ),
+    "warp, features": LatentActionConfig(
+        codes=4, dim=6, warp=TINY_WARP, inputs="features", features=FeatureConfig(grid=3, channels=5, hidden=8)
+    ),
+    "warp, both": LatentActionConfig(
+        codes=4, dim=6, warp=TINY_WARP, inputs="both", features=FeatureConfig(grid=2, channels=6, hidden=4)
     ),
     "mlp": LatentActionConfig("mlp", codes=4, dim=6, mlp=ActionMLPConfig(rows=2, style_dim=5, hidden=16, layers=1)),
     "mlp, rotation": LatentActionConfig(

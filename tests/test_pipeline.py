@@ -23,7 +23,9 @@ import train.student
 import train.teacher
 from app.cli import main
 from torch_bridge.bundle import PARTS, read_world
+from torch_bridge.world import World
 from train.code_names import name_codes
+from train.ingest.store import FrameStore
 from train.presets import preset
 from train.run import Run
 from train.source import Source
@@ -218,6 +220,25 @@ def test_codes_predicted_from_w_rerun_the_encoder_and_not_the_action_model(
         rows = [json.loads(line) for line in (run / stage / "metrics.jsonl").read_text().splitlines()]
         assert "code_accuracy" in rows[-1]
         assert 0 <= next(row["heldout_code_accuracy"] for row in rows if "heldout_code_accuracy" in row) <= 1
+
+
+def test_an_action_model_of_features_infers_the_same_codes_in_the_world(
+    straight: Path, video: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = video.parent / "features"
+    shutil.copytree(straight, run)
+    words = ["train", str(video), "--run", str(run), "--device", "cpu", "--actions.model.inputs", "both"]
+    assert main(words) == 0
+    begun = [line.split(":")[0] for line in capsys.readouterr().out.splitlines() if ": begins" in line]
+    assert begun == ["latents", "actions", "dynamics", "world"]
+    features = np.load(run / "latents" / "features.npy")
+    assert features.dtype == np.float16
+    assert np.array_equal(np.load(run / "latents" / "w.npy"), np.load(straight / "latents" / "w.npy"))
+    codes_F = train.parts.read_result(run / "actions", "codes")["codes"]
+    world = World.load(run, device="cpu")
+    frames = FrameStore(run / "frames").read(np.arange(len(codes_F)))
+    agree = world.infer_actions(frames) == codes_F[:-1]
+    assert agree[codes_F[:-1] >= 0].mean() > 0.95  # the encoder's batches differ, and so may a rounding
 
 
 def test_names_of_codes_survive_a_new_packing(straight: Path, video: Path) -> None:

@@ -13,11 +13,12 @@ from genie_jax.action_mlp import ActionMLPConfig
 from genie_jax.clips import Clip
 from genie_jax.dynamics import DynamicsConfig, DynamicsModel
 from genie_jax.latent_action import LatentActionConfig, LatentActionModel
+from genie_jax.pair_features import FeatureConfig
 from genie_jax.trees import flatten_tree
 from genie_jax.vq import VQState
 from genie_jax.warp import WarpConfig
 from torch_bridge.bundle import Prompts, Tensors, write_world
-from torch_bridge.encoder import Encoder, EncoderConfig
+from torch_bridge.encoder import Encoder, EncoderConfig, to_store
 from torch_bridge.images import to_float
 from torch_bridge.manifest import WorldManifest, numbered_codes
 from torch_bridge.mobile_stylegan import Student, StudentConfig
@@ -50,6 +51,7 @@ def random_params(init: Callable[[jax.Array], Any], rng: np.random.Generator) ->
 def world_parts(
     *,
     form: str = "warp",
+    inputs: str = "frames",
     rows: int = 1,
     spatial: int = 0,
     context_noise: float = 0.7,
@@ -65,7 +67,8 @@ def world_parts(
     styles, rows = rows, rows + student.map_rows
     encoder = EncoderConfig("b0", SIZE, DIM, rows=rows, grid=2, width=8, taps=(1, 2), spatial=spatial)
     warp = WarpConfig(size=16, encoder_channels=(4, 4, 8), decoder_channels=(4, 4, 8))
-    actions = LatentActionConfig(form, CODES, 8, warp=warp, mlp=ActionMLPConfig(rows, DIM, hidden=16, layers=1))
+    mlp, features = ActionMLPConfig(rows, DIM, hidden=16, layers=1), FeatureConfig(2, encoder.channels, 8)
+    actions = LatentActionConfig(form, CODES, 8, warp=warp, mlp=mlp, inputs=inputs, features=features)
     dynamics = DynamicsConfig(
         16, 2, heads=2, head_dim=8, window=WINDOW, codes=CODES, rows=rows, style_dim=DIM, context_noise=context_noise,
         head=head, flow_width=16,
@@ -83,10 +86,11 @@ def world_parts(
         modules["encoder"].head.weight /= modules["encoder"](images).std(0).mean()  # w spreads as a trained one does
         modules["encoder"].set_mean_w(-modules["encoder"](images).mean(0)[:styles])
         w_TLD = modules["encoder"](images).numpy()
+        maps_TGGC = to_store(modules["encoder"].maps(images)).numpy()
     w_mean, w_std = w_TLD.mean(0), w_TLD.std(0) + 1e-3
     action_params = random_params(model.init, rng)
     # codes where the vectors of real pairs lie, so that pairs differ in their codes
-    seen = Clip(clip[None]) if form == "warp" else Clip(w_BTLD=((w_TLD - w_mean) / w_std)[None])
+    seen = Clip(clip[None], ((w_TLD - w_mean) / w_std)[None], maps_TGGC[None])
     vectors_KD = np.asarray(jax.jit(model.encode)(action_params, seen)[0])
     codebook = VQState(np.array(True), np.ones(CODES, np.float32), vectors_KD, vectors_KD)
     tensors = {name: {k: v.numpy() for k, v in module.state_dict().items()} for name, module in modules.items()}

@@ -58,22 +58,38 @@ class ActionReader:
     @property
     def reads_frames(self) -> bool:
         """True for the form that reads pictures, False for the one that reads normalised w."""
-        return self.model.config.form == "warp"
+        return self.model.config.reads_frames
 
-    def infer(self, sequence_T: UInt8[np.ndarray, "T H W C"] | Float[np.ndarray, "T L D"]) -> Int[np.ndarray, " Tm1"]:
-        """The code of each pair of consecutive frames of a sequence: frames or normalised w, as `reads_frames` says."""
+    @property
+    def reads_features(self) -> bool:
+        """Whether the encoder's spatial feature maps are read too, or in the place of pictures."""
+        return self.model.config.reads_features
+
+    def infer(
+        self,
+        sequence_T: UInt8[np.ndarray, "T H W C"] | Float[np.ndarray, "T L D"],
+        features_TGGC: Float[np.ndarray, "T G G C"] | None = None,
+    ) -> Int[np.ndarray, " Tm1"]:
+        """The code of each pair of consecutive frames of a sequence: frames or normalised w, as `reads_frames` says.
+
+        Feature maps of the same frames are needed where `reads_features`.
+        """
         pairs = len(sequence_T) - 1
         if pairs < 1:
             return np.zeros(0, np.int32)
         group = 1 if pairs <= PAIRS else GROUP
-        codes = [self._infer_group(sequence_T, first, group) for first in range(0, pairs, group * PAIRS)]
+        codes = [self._infer_group(sequence_T, features_TGGC, first, group) for first in range(0, pairs, group * PAIRS)]
         return np.concatenate(codes)[:pairs]
 
-    def _infer_group(self, sequence_T: np.ndarray, first: int, group: int) -> Int[np.ndarray, " pairs"]:
+    def _infer_group(
+        self, sequence_T: np.ndarray, features_TGGC: np.ndarray | None, first: int, group: int
+    ) -> Int[np.ndarray, " pairs"]:
         starts = first + PAIRS * np.arange(group)
         index = np.minimum(starts[:, None] + np.arange(PAIRS + 1), len(sequence_T) - 1)  # padded by the last frame
-        clips = sequence_T[index]
-        clip = Clip(frames_BTHWC=jnp.asarray(clips)) if self.reads_frames else Clip(w_BTLD=jnp.asarray(clips))
+        clips = jnp.asarray(sequence_T[index])
+        clip = Clip(frames_BTHWC=clips) if self.reads_frames else Clip(w_BTLD=clips)
+        if features_TGGC is not None:
+            clip = clip._replace(features_BTGGC=jnp.asarray(features_TGGC[index]))
         return np.asarray(self._infer(self.params, self.vq_state, clip)).reshape(-1)
 
     def parameters(self) -> int:

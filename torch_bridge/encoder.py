@@ -12,7 +12,7 @@ from typing import Literal
 import timm
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Float16
 from torch import Tensor, nn
 
 from torch_bridge.spatial import MapHead, join_map, map_rows
@@ -57,6 +57,11 @@ class EncoderConfig:
         """Rows of w, its last ones, that hold the map."""
         return map_rows(self.spatial, self.style_dim)
 
+    @property
+    def channels(self) -> int:
+        """F, channels of the spatial feature maps."""
+        return len(self.taps) * self.width
+
 
 def _trunk(config: EncoderConfig) -> nn.Module:
     name = f"efficientvit_{config.trunk}"
@@ -73,6 +78,11 @@ def _trunk(config: EncoderConfig) -> nn.Module:
         if isinstance(module, nn.BatchNorm2d):
             module.eps = NORM_EPS[config.trunk]
     return trunk
+
+
+def to_store(maps_BFGG: Float[Tensor, "B F G G"]) -> Float16[Tensor, "B G G F"]:
+    """Feature maps as they are stored and as the action model reads them: channels-last, float16."""
+    return maps_BFGG.permute(0, 2, 3, 1).to(torch.float16)
 
 
 class _ToGrid(nn.Module):
@@ -111,11 +121,10 @@ class Encoder(nn.Module):
             _ToGrid(channels, config.size // reduction, config.grid, config.width)
             for channels, reduction in zip(info.channels(), info.reduction(), strict=True)
         )
-        channels = len(config.taps) * config.width
         styles = config.rows - config.map_rows
-        self.head = nn.Linear(channels * config.grid**2, styles * config.style_dim)
+        self.head = nn.Linear(config.channels * config.grid**2, styles * config.style_dim)
         nn.init.zeros_(self.head.bias)
-        self.map_head = MapHead(channels, config.spatial) if config.spatial else None
+        self.map_head = MapHead(config.channels, config.spatial) if config.spatial else None
         self.register_buffer("mean_w", torch.zeros(config.rows, config.style_dim))
         self.register_buffer("pixel_mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
@@ -127,13 +136,20 @@ class Encoder(nn.Module):
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B L D"]:
         """Encode images in [-1, 1] of the config's size."""
+        return self.project(self.maps(images))
+
+    def project(self, maps_BFGG: Float[Tensor, "B F G G"]) -> Float[Tensor, "B L D"]:
+        """w of the spatial feature maps: the second half of `forward`."""
+        offset = self.head(maps_BFGG.flatten(1)).unflatten(1, (-1, self.config.style_dim))
+        if self.map_head is not None:
+            offset = join_map(offset, self.map_head(maps_BFGG))
+        return self.mean_w + offset
+
+    def maps(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B F G G"]:
+        """Spatial feature maps, the first half of `forward`: `len(taps) * width` channels on the grid."""
         if images.shape[-2:] != (self.config.size, self.config.size):
             raise ValueError(
                 f"the encoder was built for {self.config.size} px; got {tuple(images.shape)}; resize first"
             )
         maps = self.trunk((images * 0.5 + 0.5 - self.pixel_mean) / self.pixel_std)
-        grids = torch.cat([to_grid(m) for to_grid, m in zip(self.to_grid, maps, strict=True)], dim=1)
-        offset = self.head(grids.flatten(1)).unflatten(1, (-1, self.config.style_dim))
-        if self.map_head is not None:
-            offset = join_map(offset, self.map_head(grids))
-        return self.mean_w + offset
+        return torch.cat([to_grid(m) for to_grid, m in zip(self.to_grid, maps, strict=True)], dim=1)

@@ -7,10 +7,10 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Float16, UInt8
 from torch import Tensor, nn
 
-from torch_bridge.encoder import Encoder, EncoderConfig
+from torch_bridge.encoder import Encoder, EncoderConfig, to_store
 from torch_bridge.images import to_float, to_uint8
 from torch_bridge.manifest import parse_config
 from torch_bridge.mobile_stylegan import Student, StudentConfig
@@ -62,6 +62,12 @@ class FrameCodec:
     def encode(self, frames_NHWC: UInt8[Tensor, "N H W C"]) -> Float[Tensor, "N L D"]:
         """w of square frames of any size (see `fit`), on the codec's device."""
         return torch.cat([self.encoder(self.fit(frames)) for frames in self._batches(frames_NHWC)])
+
+    @torch.inference_mode()
+    def features(self, frames_NHWC: UInt8[Tensor, "N H W C"]) -> Float16[Tensor, "N G G F"]:
+        """The encoder's spatial feature maps of square frames of any size, in the precision of the training's store."""
+        maps = [self.encoder.maps(self.fit(frames)) for frames in self._batches(frames_NHWC)]
+        return to_store(torch.cat(maps))
 
     @torch.inference_mode()
     def decode(self, w_NLD: Float[Tensor, "N L D"]) -> UInt8[Tensor, "N H W C"]:

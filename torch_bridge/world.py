@@ -133,7 +133,8 @@ class World:
         """The code of each pair of consecutive frames."""
         frames = check_frames(frames)
         if self.actions.reads_frames:
-            return self.actions.infer(self.codec.resize(_tensor(frames)).cpu().numpy())
+            maps = self.codec.features(_tensor(frames)).cpu().numpy() if self.actions.reads_features else None
+            return self.actions.infer(self.codec.resize(_tensor(frames)).cpu().numpy(), maps)
         mean_LD, std_LD = np.asarray(self.player.w_mean_LD), np.asarray(self.player.w_std_LD)
         return self.actions.infer((self.encode(frames) - mean_LD) / std_LD)
 
@@ -289,6 +290,9 @@ class World:
             "codes of the dynamics": (len(config.codes), dynamics.codes),
             "codes of the action model": (len(config.codes), self.actions.model.config.codes),
         }
+        if self.actions.reads_features:
+            ours, theirs = self.codec.encoder.config, self.actions.model.config.features
+            faults["features of the encoder"] = ((theirs.grid, theirs.channels), (ours.grid, ours.channels))
         for name, (said, found) in faults.items():
             if said != found:
                 raise ValueError(

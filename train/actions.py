@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float16, Int
 
 from genie_jax.action_labels import BRANCH, Labelled
 from genie_jax.action_training import ActionState, init_action_state, make_action_step
@@ -90,12 +90,13 @@ class ActionsStage:
         config: architecture and training.
         corpus: the frames and their shots.
         w_FLD: normalised w of every frame (mean and deviation as the dynamics use them), for the mlp form alone.
+        features_FGGC: the encoder's feature maps of every frame, where the warp form reads them.
         labels: true actions of some training transitions; None for none.
         seed: of everything random in the stage.
         device: where it computes; None for JAX's default.
 
     Raises:
-        UserError: the mlp form without w, or with w of another shape than its config says.
+        UserError: w or feature maps that the model reads are missing, or have another shape than its config says.
     """
 
     name = "actions"
@@ -107,14 +108,16 @@ class ActionsStage:
         corpus: Frames,
         *,
         w_FLD: Float[np.ndarray, "F L D"] | None = None,
+        features_FGGC: Float16[np.ndarray, "F G G C"] | None = None,
         labels: Labels | None = None,
         seed: int,
         device: jax.Device | None = None,
     ) -> None:
-        _check(config, w_FLD)
+        _check(config, w_FLD, features_FGGC)
         self.config, self.pace, self.steps_per_call = config, config.pace, config.steps_per_call
         self.model = LatentActionModel(config.model)
-        self._corpus, self._w_FLD, self._device = corpus, w_FLD, device or jax.devices()[0]
+        self._corpus, self._w_FLD, self._features_FGGC = corpus, w_FLD, features_FGGC
+        self._device = device or jax.devices()[0]
         self._labels, self._seed = labels, seed
         optimizer = make_optimizer(config.optimizer)
         with jax.default_device(self._device):
@@ -206,19 +209,21 @@ class ActionsStage:
         return Labelled(pairs, jax.device_put(labels.classes_N[places], self._device))
 
     def _clip(self, indices: Int[np.ndarray, "*B T"]) -> Clip:
-        return clip_of(self.config.model, self._corpus, self._w_FLD, indices, self._device)
+        return clip_of(self.config.model, self._corpus, self._w_FLD, self._features_FGGC, indices, self._device)
 
 
 def clip_of(
     config: LatentActionConfig,
     corpus: Frames,
     w_FLD: Float[np.ndarray, "F L D"] | None,
+    features_FGGC: Float16[np.ndarray, "F G G C"] | None,
     indices: Int[np.ndarray, "*B T"],
     device: jax.Device | None = None,
 ) -> Clip:
-    """Frames, or w, with these numbers, on the device: what the form reads and no more."""
-    if config.form == "warp":
-        return Clip(frames_BTHWC=jax.device_put(corpus.read(indices), device))
+    """Frames and feature maps, or w, with these numbers, on the device: what the model reads and no more."""
+    if config.reads_frames:
+        maps = jax.device_put(np.asarray(features_FGGC[indices]), device) if config.reads_features else None
+        return Clip(frames_BTHWC=jax.device_put(corpus.read(indices), device), features_BTGGC=maps)
     return Clip(w_BTLD=jax.device_put(np.asarray(w_FLD[indices], np.float32), device))
 
 
@@ -243,10 +248,11 @@ def infer_corpus_codes(
     corpus: Frames,
     *,
     w_FLD: Float[np.ndarray, "F L D"] | None = None,
+    features_FGGC: Float16[np.ndarray, "F G G C"] | None = None,
 ) -> Int[np.ndarray, " F"]:
     """The code of every frame of the corpus to its next one, int32; -1 at the last frame of a shot.
 
-    Held-out shots are included. `w_FLD` is normalised w, for the mlp form alone.
+    Held-out shots are included. `w_FLD` is normalised w, for the mlp form alone; `features_FGGC` as in `ActionsStage`.
     """
     shots = np.asarray(corpus.store.shots, np.int64)
     codes_F = np.full(int(shots[:, 1].max()), -1, np.int32)
@@ -256,7 +262,7 @@ def infer_corpus_codes(
         chosen = first_N[begin : begin + INFER_PAIRS]
         # Padded to one size, so that one compilation serves all.
         padded = np.resize(chosen, INFER_PAIRS)
-        clip = clip_of(model.config, corpus, w_FLD, padded[:, None] + np.arange(2))
+        clip = clip_of(model.config, corpus, w_FLD, features_FGGC, padded[:, None] + np.arange(2))
         codes_F[chosen] = np.asarray(infer(params, vq_state, clip))[: len(chosen), 0]
     return codes_F
 
@@ -272,10 +278,17 @@ def _exam_pairs(corpus: Frames) -> Int[np.ndarray, "N 2"]:
     raise UserError("the corpus", "no shot has two consecutive frames", "prepare a video with longer shots")
 
 
-def _check(config: ActionsConfig, w_FLD: np.ndarray | None) -> None:
+def _check(config: ActionsConfig, w_FLD: np.ndarray | None, features_FGGC: np.ndarray | None) -> None:
     """Raise UserError where config and latents do not belong together."""
     if config.clip < 2:
         raise UserError("--actions.clip", f"{config.clip} frames hold no pair", "give at least 2")
+    if config.model.reads_features:
+        sizes = config.model.features
+        expected = (sizes.grid, sizes.grid, sizes.channels)
+        if features_FGGC is None or features_FGGC.shape[1:] != expected:
+            found = "there are none" if features_FGGC is None else f"these are {features_FGGC.shape[1:]}"
+            fault = f"it reads feature maps of shape {expected} and {found}"
+            raise UserError(f"--actions.model.inputs {config.model.inputs}", fault, "encode the corpus again")
     if config.model.form != "mlp":
         return
     if w_FLD is None:

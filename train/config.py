@@ -117,13 +117,14 @@ def _agreed(c: Config) -> dict[str, Any]:
     discriminator = replace(c.teacher.discriminator, size=c.size)
     encoder = replace(c.encoder.model, size=c.size, style_dim=c.style_dim, rows=rows, spatial=c.spatial)
     mlp = replace(c.actions.model.mlp, rows=rows, style_dim=c.style_dim)
+    features = replace(c.actions.model.features, grid=encoder.grid, channels=encoder.channels)
     dynamics = replace(c.dynamics.model, rows=rows, style_dim=c.style_dim, codes=c.codes)
     return {
         "ingest": replace(c.ingest, size=c.size),
         "teacher": replace(c.teacher, generator=generator, discriminator=discriminator),
         "student": replace(c.student, model=student),
         "encoder": replace(c.encoder, model=encoder, tune_student=c.recipe != "frozen"),
-        "actions": replace(c.actions, model=replace(c.actions.model, codes=c.codes, mlp=mlp)),
+        "actions": replace(c.actions, model=replace(c.actions.model, codes=c.codes, mlp=mlp, features=features)),
         "dynamics": replace(c.dynamics, model=dynamics),
     }
 

@@ -1,10 +1,11 @@
 """The corpus as w: every frame encoded once, in batches, into a memory-mapped array.
 
     FOLDER/w.npy        float32 (frames, L, D), numbered like the frames
+    FOLDER/features.npy float16 (frames, G, G, F), the encoder's spatial feature maps, where an action model reads them
     FOLDER/stats.json   frames, mean and std (L, D) over the training frames alone
 
-Written as `w.npy.part` and renamed when complete. A process that was killed continues at the last whole block, if the
-encoder is still the same (`part.json` holds its fingerprint).
+Written as `w.npy.part` (and `features.npy.part`) and renamed when complete. A process that was killed continues at the
+last whole block, if the encoder is still the same (`part.json` holds its fingerprint).
 """
 
 import hashlib
@@ -15,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float16
 
-from torch_bridge.encoder import Encoder
+from torch_bridge.encoder import Encoder, to_store
 from train.torch_stage import Frames, Placement, to_arrays
 
 BLOCK_BATCHES = 16  # batches between two notes of how far the work is
@@ -31,6 +32,7 @@ def encode_corpus(
     *,
     place: Placement,
     batch: int = 64,
+    features: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Float[np.ndarray, "N L D"]:
     """Encode frames 0..frames of the corpus.
@@ -42,6 +44,7 @@ def encode_corpus(
         folder: made where missing.
         place: where to compute.
         batch: frames at a time.
+        features: store the spatial feature maps too.
         progress: called with (frames done, frames in all) after every block.
 
     Returns:
@@ -49,40 +52,61 @@ def encode_corpus(
     """
     encoder = place.put(encoder).eval()
     folder.mkdir(parents=True, exist_ok=True)
-    part, note = folder / "w.npy.part", folder / "part.json"
+    note, names = folder / "part.json", ["w.npy", *(["features.npy"] if features else [])]
+    (folder / "features.npy").unlink(missing_ok=True)  # of an earlier encoder
     shape = (frames, encoder.config.rows, encoder.config.style_dim)
-    key = _fingerprint(encoder, shape)
-    done = _resume(part, note, key)
-    mode = "r+" if done else "w+"
-    w_NLD = np.lib.format.open_memmap(part, mode=mode, dtype=np.float32, shape=None if done else shape)
+    grid, channels = encoder.config.grid, encoder.config.channels
+    maps_shape = (frames, grid, grid, channels) if features else None
+    key = _fingerprint(encoder, (*shape, maps_shape))
+    done = _resume(folder, names, note, key)
+    w_NLD = _part(folder / "w.npy.part", np.float32, shape, done)
+    maps_NGGF = _part(folder / "features.npy.part", np.float16, maps_shape, done) if features else None
     block = batch * BLOCK_BATCHES
     for start in range(done, frames, block):
         stop = min(start + block, frames)
-        w_NLD[start:stop] = _encode(encoder, corpus, start, stop, batch, place)
-        w_NLD.flush()
+        _encode(encoder, corpus, slice(start, stop), batch, place, w_NLD, maps_NGGF)
+        for array in (w_NLD, maps_NGGF):
+            if array is not None:
+                array.flush()
         _write_json(note, {"encoder": key, "frames": stop})
         if progress is not None:
             progress(stop, frames)
     _write_json(folder / "stats.json", _statistics(w_NLD, corpus.train_indices))
-    del w_NLD
-    os.replace(part, folder / "w.npy")
+    del w_NLD, maps_NGGF
+    for name in names[::-1]:  # w.npy last: where it is, everything is
+        os.replace(folder / f"{name}.part", folder / name)
     note.unlink()
     return np.load(folder / "w.npy", mmap_mode="r")
 
 
 @torch.no_grad()
 def _encode(
-    encoder: Encoder, corpus: Frames, start: int, stop: int, batch: int, place: Placement
-) -> Float[np.ndarray, "n L D"]:
-    parts = []
-    for first in range(start, stop, batch):
-        images = place.images(corpus.read(np.arange(first, min(first + batch, stop))))
+    encoder: Encoder,
+    corpus: Frames,
+    block: slice,
+    batch: int,
+    place: Placement,
+    w_NLD: Float[np.ndarray, "N L D"],
+    maps_NGGF: Float16[np.ndarray, "N G G F"] | None,
+) -> None:
+    """Fill in the frames of a block."""
+    for first in range(block.start, block.stop, batch):
+        here = slice(first, min(first + batch, block.stop))
+        images = place.images(corpus.read(np.arange(here.start, here.stop)))
         with place.autocast():
-            parts.append(encoder(images).float().cpu().numpy())
-    return np.concatenate(parts)
+            maps = encoder.maps(images)
+            w_NLD[here] = encoder.project(maps).float().cpu().numpy()
+        if maps_NGGF is not None:
+            maps_NGGF[here] = to_store(maps).cpu().numpy()
 
 
-def _fingerprint(encoder: Encoder, shape: tuple[int, ...]) -> str:
+def _part(path: Path, dtype: type, shape: tuple[int, ...], done: int) -> np.ndarray:
+    """A file that grows whole at once: made anew, or opened where frames of it are done."""
+    mode = "r+" if done else "w+"
+    return np.lib.format.open_memmap(path, mode=mode, dtype=dtype, shape=None if done else shape)
+
+
+def _fingerprint(encoder: Encoder, shape: tuple[object, ...]) -> str:
     digest = hashlib.sha256(repr(shape).encode())
     for name, array in sorted(to_arrays(encoder).items()):
         digest.update(name.encode())
@@ -90,9 +114,9 @@ def _fingerprint(encoder: Encoder, shape: tuple[int, ...]) -> str:
     return digest.hexdigest()
 
 
-def _resume(part: Path, note: Path, key: str) -> int:
+def _resume(folder: Path, names: list[str], note: Path, key: str) -> int:
     """Frames that an earlier process finished with the same encoder."""
-    if not (part.exists() and note.exists()):
+    if not (note.exists() and all((folder / f"{name}.part").exists() for name in names)):
         return 0
     earlier = json.loads(note.read_text(encoding="utf-8"))
     return int(earlier["frames"]) if earlier["encoder"] == key else 0

@@ -164,6 +164,7 @@ class Parts:
             folder,
             place=place,
             batch=self.config.latents_batch,
+            features=self.config.actions.model.reads_features,
             progress=_told(log),
         )
 
@@ -181,6 +182,12 @@ class Parts:
         w_FLD, mean_LD, std_LD = self.latents()
         least = self.config.dynamics.std_floor * np.sqrt(np.mean(np.square(std_LD)))
         return (np.asarray(w_FLD) - mean_LD) / np.maximum(std_LD, least).astype(np.float32)
+
+    def _features_of_actions(self) -> np.ndarray | None:
+        """The encoder's feature maps (memory-mapped); None for an action model that reads none."""
+        if not self.config.actions.model.reads_features:
+            return None
+        return np.load(self.run.folder("latents") / "features.npy", mmap_mode="r")
 
     @cached_property
     def true_actions(self) -> TrueActions | None:
@@ -201,15 +208,21 @@ class Parts:
 
     def actions(self) -> ActionsStage:
         """(frame, frame) -> code."""
-        w_FLD, config = self._w_of_actions(), self.config
         return ActionsStage(
-            config.actions, self.corpus, w_FLD=w_FLD, labels=self.labels, seed=config.seed, device=self.jax_device
+            self.config.actions,
+            self.corpus,
+            w_FLD=self._w_of_actions(),
+            features_FGGC=self._features_of_actions(),
+            labels=self.labels,
+            seed=self.config.seed,
+            device=self.jax_device,
         )
 
     def infer_codes(self) -> None:
         """The code of every frame to the next and, by labels, the codes' names, beside the action model's weights."""
         model = load_action_model(self.result("actions", "actions"), self.config.actions.model)
-        codes_F = infer_corpus_codes(*model, self.corpus, w_FLD=self._w_of_actions())
+        w_FLD, features_FGGC = self._w_of_actions(), self._features_of_actions()
+        codes_F = infer_corpus_codes(*model, self.corpus, w_FLD=w_FLD, features_FGGC=features_FGGC)
         write_result(self.run.folder("actions"), {"codes": {"codes": codes_F}})
         if self.labels is not None:
             names = names_by_labels(majority_actions(codes_F, self.labels), self.labels.names, self.config.codes)

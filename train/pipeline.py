@@ -13,7 +13,7 @@ from torch_bridge.memory import keep_freed_memory
 from train.action_labels import SETTING as TRUE_ACTIONS
 from train.action_labels import fingerprinted
 from train.code_names import names_setting, restore_names
-from train.code_order import READERS, code_readers, in_order, needs_of_codes
+from train.code_order import READERS, check_action_model, in_order, needs_of_codes, settings_of_actions
 from train.config import Config
 from train.devices import choose_devices
 from train.errors import UserError
@@ -97,7 +97,7 @@ def train_run(
             minutes = None
         imports = read_imports(run.settings, run.path / "run.json")
         check_imports(config, imports)
-        code_readers(config)  # refuses an action model that cannot come before them
+        check_action_model(config)
         run.settings = (
             source.settings(run) | {"minutes": minutes} | imports_setting(imports) | names_setting(run.settings)
         )
@@ -139,14 +139,12 @@ def plan(parts: Parts, source: Source) -> list[Step]:
         return Done()
 
     needs, settings = dict(NEEDS), {name: {**shared, **_settings(values[name])} for name in stages}
-    if config.actions.model.form == "mlp":
-        needs["actions"] = ("prepare", "latents")
-        settings["actions"]["std_floor"] = config.dynamics.std_floor  # decides how the w it reads is normalised
     if config.recipe == "joint":  # the stage draws student and discriminator itself
         needs["encoder"] = ("prepare",)
         drawn = {"student": _network(values["student"]["model"]), "discriminator": values["teacher"]["discriminator"]}
         settings["encoder"] |= drawn
     needs = needs_of_codes(config, needs)
+    settings["actions"] = settings_of_actions(config, settings["actions"])
     for name in READERS:
         if not settings[name]["codes"]:
             del settings[name]["codes"]  # runs from before there was this option stay finished
@@ -172,7 +170,8 @@ def plan(parts: Parts, source: Source) -> list[Step]:
         for name in trained
     }
     steps["prepare"] = _preparation(parts, source, values["ingest"])
-    steps["latents"] = Step("latents", NEEDS["latents"], shared, latents, aside, torch_kind, folder("latents"))
+    encoding = {**shared, **({"features": True} if config.actions.model.reads_features else {})}
+    steps["latents"] = Step("latents", NEEDS["latents"], encoding, latents, aside, torch_kind, folder("latents"))
     packing = {**shared, **values["world"], **named}
     steps["world"] = Step("world", NEEDS["world"], packing, world, aside, product=folder("world"))
     for name, step in steps.items():

@@ -100,12 +100,12 @@ def _widened(array: Array) -> Array:
 def twin_values(config: LatentActionConfig, params: Params, case: Case) -> Values:
     """What the twin computes from the same weights and inputs, by row, in the shapes of `flax_values`."""
     has_decoder = "decoder" in params
-    form, sizes = (WarpTwin, config.warp) if config.form == "warp" else (MLPTwin, config.mlp)
-    twin = form(sizes, config.dim, decoder=has_decoder)
+    twin = (WarpTwin if config.form == "warp" else MLPTwin)(config, decoder=has_decoder)
     twin.load_state_dict(to_state(params))
     before, after = _pairs(config, case.clip)
+    maps = _maps(config, case.clip)
     pairs = case.codes_BTm1.shape
-    values: Values = {"action encoder": twin.encode(before, after).unflatten(0, pairs)}
+    values: Values = {"action encoder": twin.encode(before, after, maps).unflatten(0, pairs)}
     if not has_decoder:
         return values
     codes_KD = torch.tensor(np.asarray(case.book.embed_KD))
@@ -113,9 +113,10 @@ def twin_values(config: LatentActionConfig, params: Params, case: Case) -> Value
     predicted = twin.decode(before, codes_KD[indices_N]).unflatten(0, pairs)
     shaped = predicted.movedim(2, -1) if config.form == "warp" else predicted.reshape(case.clip.w_BTLD[:, 1:].shape)
     values["action decoder"] = shaped
-    values["action loss"] = action_loss(twin, config, codes_KD, before, after)._asdict()
+    values["action loss"] = action_loss(twin, config, codes_KD, before, after, maps_N2CGG=maps)._asdict()
     before, after = _pairs(config, case.clip, torch.float64)
-    action_loss(twin.double(), config, codes_KD.double(), before, after, indices_N).loss.backward()
+    maps = None if maps is None else maps.double()
+    action_loss(twin.double(), config, codes_KD.double(), before, after, indices_N, maps).loss.backward()
     values["action gradients"] = {name: parameter.grad for name, parameter in twin.named_parameters()}
     return values
 
@@ -131,6 +132,14 @@ def _pairs(
     else:
         inputs = torch.tensor(np.asarray(clip.w_BTLD), dtype=dtype).flatten(2)
     return inputs[:, :-1].flatten(0, 1), inputs[:, 1:].flatten(0, 1)
+
+
+def _maps(config: LatentActionConfig, clip: Clip) -> torch.Tensor | None:
+    """The feature maps of all pairs as the twin reads them, float32; None where it reads none."""
+    if not config.reads_features:
+        return None
+    maps_BTCGG = torch.tensor(np.asarray(clip.features_BTGGC, np.float32)).movedim(-1, 2)
+    return torch.stack([maps_BTCGG[:, :-1], maps_BTCGG[:, 1:]], 2).flatten(0, 1)
 
 
 def _drawn_book(config: LatentActionConfig, vectors_ND: np.ndarray, seed: int) -> VQState:

@@ -17,10 +17,15 @@ Texture = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def moving_clips(config: LatentActionConfig, seed: int) -> Clip:
-    """Clips of what the model's form reads: frames (B, T, H, W, 3) uint8, or w (B, T, L, D) float32."""
+    """Clips of what the model reads: frames (B, T, H, W, 3) uint8, w (B, T, L, D) float32, maps (B, T, G, G, C)."""
     rng = np.random.default_rng(seed)
     if config.form == "warp":
-        return Clip(frames_BTHWC=jnp.asarray(moving_textures(rng, config.warp.size)))
+        clip = Clip(frames_BTHWC=jnp.asarray(moving_textures(rng, config.warp.size)))
+        if not config.reads_features:
+            return clip
+        grid, channels = config.features.grid, config.features.channels
+        maps = rng.normal(size=(CLIPS, FRAMES, grid, grid, channels))
+        return clip._replace(features_BTGGC=jnp.asarray(maps, jnp.float16))
     steps = rng.normal(size=(CLIPS, FRAMES, config.mlp.rows, config.mlp.style_dim))
     steps[:, 1:] *= 0.3
     return Clip(w_BTLD=jnp.asarray(steps.cumsum(1), jnp.float32))

@@ -63,7 +63,12 @@ QUANTIZERS = {
     "cosine": VQConfig(cosine=True, kmeans_start=False),
     "cosine, rotation": VQConfig(codes=32, dim=16, cosine=True, gradient="rotation", kmeans_start=False),
 }
-ACTIONS = {form: LatentActionConfig(form=form) for form in ("warp", "mlp")}
+ACTIONS = {
+    "warp": LatentActionConfig(),
+    "warp, features": LatentActionConfig(inputs="features"),
+    "warp, both": LatentActionConfig(inputs="both"),
+    "mlp": LatentActionConfig("mlp"),
+}
 
 Tell = Callable[[str], None]
 

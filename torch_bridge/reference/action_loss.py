@@ -33,6 +33,7 @@ def action_loss(
     before: Tensor,
     after: Tensor,
     indices_N: Int[Tensor, " N"] | None = None,
+    maps_N2CGG: Float[Tensor, "N 2 C G G"] | None = None,
 ) -> ActionLoss:
     """The loss of a batch of pairs, differentiable in the twin's parameters.
 
@@ -43,8 +44,9 @@ def action_loss(
         before: frames t, (N, 3, S, S) in [0, 1], or w, (N, LD).
         after: frames t+1.
         indices_N: the code of each pair; None takes the nearest.
+        maps_N2CGG: feature maps of both frames, for a twin that reads them.
     """
-    vectors_ND = twin.encode(before, after)
+    vectors_ND = twin.encode(before, after, maps_N2CGG)
     if config.cosine:
         vectors_ND = F.normalize(vectors_ND, dim=-1, eps=FLOOR)
     if indices_N is None:

@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from genie_jax.action_mlp import ActionMLPConfig
+from genie_jax.latent_action import LatentActionConfig
+from genie_jax.pair_features import FeatureConfig
 from genie_jax.warp import WarpConfig
 from torch_bridge.reference.action_pixels import matching, warp
 
@@ -58,6 +59,39 @@ class PairEncoder(nn.Module):
         moved = F.silu(self.moved(4 * torch.cat([far, near], 1).flatten(2).mT))
         x = F.silu(self.local(self.norm(torch.cat([seen, moved], -1))))
         return self.out(torch.cat([x.mean(1), x.amax(1)], -1))
+
+
+class FeatureEncoder(nn.Module):
+    """Feature maps of two frames (N, 2, C, G, G) to one vector.
+
+    Args:
+        config: sizes.
+        dim: width of the vector.
+    """
+
+    def __init__(self, config: FeatureConfig, dim: int) -> None:
+        super().__init__()
+        self.near = nn.Conv2d(2 * config.channels, config.hidden, 3, padding=1)
+        self.norm = nn.LayerNorm(config.hidden, eps=NORM_EPSILON)
+        self.local = nn.Linear(config.hidden, config.hidden)
+        self.out = nn.Linear(2 * config.hidden, dim)
+
+    def forward(self, maps_N2CGG: Float[Tensor, "N 2 C G G"]) -> Float[Tensor, "N D"]:
+        before, after = maps_N2CGG.unbind(1)
+        x = F.silu(self.near(torch.cat([before, after - before], 1)))
+        x = F.silu(self.local(self.norm(x.flatten(2).mT)))  # N G^2 hidden
+        return self.out(torch.cat([x.mean(1), x.amax(1)], -1))
+
+
+class BothEncoder(nn.Module):
+    """Frames and feature maps to the sum of a vector of each."""
+
+    def __init__(self, config: WarpConfig, features: FeatureConfig, dim: int) -> None:
+        super().__init__()
+        self.frames, self.features = PairEncoder(config, dim), FeatureEncoder(features, dim)
+
+    def forward(self, before: Tensor, after: Tensor, maps_N2CGG: Tensor) -> Float[Tensor, "N D"]:
+        return self.frames(before, after) + self.features(maps_N2CGG)
 
 
 class Film(nn.Module):
@@ -123,14 +157,25 @@ class Perceptron(nn.Sequential):
 class WarpTwin(nn.Module):
     """The form "warp": `encode` and `decode` on pictures (N, 3, S, S) in [0, 1]; `decoder=False` leaves that out."""
 
-    def __init__(self, config: WarpConfig, dim: int, *, decoder: bool = True) -> None:
+    def __init__(self, config: LatentActionConfig, *, decoder: bool = True) -> None:
         super().__init__()
-        self.encoder = PairEncoder(config, dim)
-        self.decoder = WarpDecoder(config, dim) if decoder else None
+        self.reads, dim = config.inputs, config.dim
+        if self.reads == "both":
+            self.encoder = BothEncoder(config.warp, config.features, dim)
+        else:
+            frames = self.reads == "frames"
+            self.encoder = PairEncoder(config.warp, dim) if frames else FeatureEncoder(config.features, dim)
+        self.decoder = WarpDecoder(config.warp, dim) if decoder else None
 
-    def encode(self, before: Float[Tensor, "N 3 S S"], after: Float[Tensor, "N 3 S S"]) -> Float[Tensor, "N D"]:
-        """One vector for each pair of frames."""
-        return self.encoder(before, after)
+    def encode(
+        self,
+        before: Float[Tensor, "N 3 S S"],
+        after: Float[Tensor, "N 3 S S"],
+        maps_N2CGG: Float[Tensor, "N 2 C G G"] | None = None,
+    ) -> Float[Tensor, "N D"]:
+        """One vector for each pair of frames, of what the config has the encoder read."""
+        given = {"frames": (before, after), "features": (maps_N2CGG,), "both": (before, after, maps_N2CGG)}
+        return self.encoder(*given[self.reads])
 
     def decode(self, before: Float[Tensor, "N 3 S S"], code_ND: Float[Tensor, "N D"]) -> Float[Tensor, "N 3 S S"]:
         """Frame t+1 from frame t and a code."""
@@ -140,13 +185,16 @@ class WarpTwin(nn.Module):
 class MLPTwin(nn.Module):
     """The form "mlp": `encode` and `decode` on w, rows side by side (N, LD); `decoder=False` leaves that out."""
 
-    def __init__(self, config: ActionMLPConfig, dim: int, *, decoder: bool = True) -> None:
+    def __init__(self, config: LatentActionConfig, *, decoder: bool = True) -> None:
         super().__init__()
-        width = config.rows * config.style_dim
-        self.encoder = Perceptron(2 * width, config.hidden, config.layers, dim)
-        self.decoder = Perceptron(width + dim, config.hidden, config.layers, width) if decoder else None
+        sizes, dim = config.mlp, config.dim
+        width = sizes.rows * sizes.style_dim
+        self.encoder = Perceptron(2 * width, sizes.hidden, sizes.layers, dim)
+        self.decoder = Perceptron(width + dim, sizes.hidden, sizes.layers, width) if decoder else None
 
-    def encode(self, before: Float[Tensor, "N LD"], after: Float[Tensor, "N LD"]) -> Float[Tensor, "N D"]:
+    def encode(
+        self, before: Float[Tensor, "N LD"], after: Float[Tensor, "N LD"], _: None = None
+    ) -> Float[Tensor, "N D"]:
         """One vector for each pair of w."""
         return self.encoder(torch.cat([before, after - before], -1))
 
