@@ -22,6 +22,7 @@ from genie_jax.pair_features import FeatureConfig, FeatureEncoder
 from genie_jax.trees import flatten_tree
 from genie_jax.warp import WarpConfig
 from torch_bridge.encoder import Encoder, to_store
+from torch_bridge.images import to_float
 from torch_bridge.world import World
 from train.actions import ActionsConfig, ActionsStage, infer_corpus_codes
 from train.errors import UserError
@@ -113,14 +114,19 @@ def test_maps_are_stored_beside_w_resume_and_go_when_nobody_reads_them(
 def test_a_world_reads_its_own_features_as_the_corpus_was_read() -> None:
     manifest, tensors, prompts = world_parts(inputs="features")
     world = World(manifest, tensors, prompts, device="cpu")
-    # Frames of one colour each: an untrained encoder hardly sees anything smaller.
-    frames = np.broadcast_to(RNG.integers(0, 256, (9, 1, 1, 3), np.uint8), (9, 32, 32, 3)).copy()
-    maps = world.codec.features(torch.from_numpy(frames)).numpy()
+    frames = RNG.integers(0, 256, (9, 32, 32, 3), np.uint8)
+    images = to_float(torch.from_numpy(frames))
+    torch.testing.assert_close(
+        world.codec.features(torch.from_numpy(frames)), to_store(world.codec.encoder.maps(images)), atol=2e-3, rtol=0
+    )
+    # Maps that differ, as an untrained encoder's hardly do: codes would hang on roundings.
+    maps = RNG.normal(size=(9, 2, 2, ENCODER.channels)).astype(np.float16)
     model, params = world.actions.model, world.actions.params
     vectors_KD = np.asarray(jax.jit(model.encode)(params, Clip(frames[None], features_BTGGC=maps[None])))[0]
     book = world.actions.vq_state._replace(embed_KD=vectors_KD)  # a code for each of these very pairs
     tensors["actions"] |= flatten_tree({"vq": book})
     world = World(manifest, tensors, prompts, device="cpu")
+    world.codec.features = lambda _: torch.from_numpy(maps)
     assert world.infer_actions(frames).tolist() == list(range(8))
     corpus = SimpleNamespace(store=SimpleNamespace(shots=np.array([[0, 9]])), read=lambda indices: frames[indices])
     found = infer_corpus_codes(model, params, world.actions.vq_state, corpus, features_FGGC=maps)
