@@ -1,6 +1,7 @@
 """An action model that reads the encoder's feature maps: what reaches the codes, the store, the world, the plan."""
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,7 +23,6 @@ from genie_jax.pair_features import FeatureConfig, FeatureEncoder
 from genie_jax.trees import flatten_tree
 from genie_jax.warp import WarpConfig
 from torch_bridge.encoder import Encoder, to_store
-from torch_bridge.images import to_float
 from torch_bridge.world import World
 from train.actions import ActionsConfig, ActionsStage, infer_corpus_codes
 from train.errors import UserError
@@ -46,8 +46,16 @@ def drawn(inputs: str) -> tuple[LatentActionModel, dict]:
     return model, jax.tree.map(lambda leaf: jnp.array(rng.normal(size=leaf.shape, scale=0.3), leaf.dtype), shapes)
 
 
+@pytest.fixture(autouse=True)
+def quick_compiler() -> Iterator[None]:
+    """XLA without most of its optimisations: compiling is nearly all that these tests wait for."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 def test_features_are_pooled_over_places_and_the_change_counts() -> None:
-    network = FeatureEncoder(FeatureConfig(4, 5, 8), 6, nnx.Rngs(0))
+    network = nnx.jit(FeatureEncoder(FeatureConfig(4, 5, 8), 6, nnx.Rngs(0)))
     maps = jnp.array(RNG.normal(size=(1, 2, 4, 4, 5)), jnp.float32)
 
     inner = jnp.zeros((1, 2, 6, 6, 5)).at[:, :, 2:4, 2:4].set(maps[:, :, :2, :2])
@@ -56,9 +64,10 @@ def test_features_are_pooled_over_places_and_the_change_counts() -> None:
 
 
 def test_what_reaches_the_vectors_is_what_the_config_says() -> None:
+    encoders = {}
     for inputs, of_frames, of_features in (("frames", 1, 0), ("features", 0, 1), ("both", 1, 1)):
         model, params = drawn(inputs)
-        encode = jax.jit(model.encode)
+        encode = encoders[inputs] = jax.jit(model.encode)
         base = encode(params, CLIP)
         other_frames = encode(params, CLIP._replace(frames_BTHWC=CLIP.frames_BTHWC[:, ::-1]))
         other_features = encode(params, CLIP._replace(features_BTGGC=CLIP.features_BTGGC[:, ::-1]))
@@ -66,11 +75,8 @@ def test_what_reaches_the_vectors_is_what_the_config_says() -> None:
         assert np.array_equal(base, other_features) == (not of_features), inputs
     assert set(drawn("frames")[1]["encoder"]) == set(drawn("both")[1]["encoder"]["frames"])  # weights of before fit
     both, params = drawn("both")
-    parts = [
-        jax.jit(drawn(inputs)[0].encode)({"encoder": params["encoder"][inputs]}, CLIP)
-        for inputs in ("frames", "features")
-    ]
-    np.testing.assert_allclose(jax.jit(both.encode)(params, CLIP), parts[0] + parts[1], rtol=1e-5, atol=1e-5)
+    parts = [encoders[name](params | {"encoder": params["encoder"][name]}, CLIP) for name in ("frames", "features")]
+    np.testing.assert_allclose(encoders["both"](params, CLIP), parts[0] + parts[1], rtol=1e-5, atol=1e-5)
     for wrong in (None, CLIP.features_BTGGC[..., :4]):
         with pytest.raises(ValueError, match="reads feature maps of shape"):
             both.encode(params, CLIP._replace(features_BTGGC=wrong))
@@ -111,15 +117,16 @@ def test_maps_are_stored_beside_w_resume_and_go_when_nobody_reads_them(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["stats.json", "w.npy"]
 
 
-def test_a_world_reads_its_own_features_as_the_corpus_was_read() -> None:
+def test_a_world_reads_its_own_features_as_the_corpus_was_read(tmp_path: Path) -> None:
     manifest, tensors, prompts = world_parts(inputs="features")
     world = World(manifest, tensors, prompts, device="cpu")
     frames = RNG.integers(0, 256, (9, 32, 32, 3), np.uint8)
-    images = to_float(torch.from_numpy(frames))
-    torch.testing.assert_close(
-        world.codec.features(torch.from_numpy(frames)), to_store(world.codec.encoder.maps(images)), atol=2e-3, rtol=0
-    )
-    # Maps that differ, as an untrained encoder's hardly do: codes would hang on roundings.
+    store = SimpleNamespace(shots=np.array([[0, 9]]))
+    corpus = SimpleNamespace(store=store, read=lambda indices: frames[indices], train_indices=np.arange(9))
+    encode_corpus(world.codec.encoder, corpus, 9, tmp_path, place=Placement(CPU, "bfloat16"), batch=4, features=True)
+    seen = world.codec.features(torch.from_numpy(frames)).numpy()
+    np.testing.assert_allclose(np.load(tmp_path / "features.npy"), seen, rtol=1e-3, atol=1e-3)  # of float16
+    # Maps that differ: an untrained encoder's leave vectors 1e-3 apart, and then codes hang on roundings of distances.
     maps = RNG.normal(size=(9, 2, 2, ENCODER.channels)).astype(np.float16)
     model, params = world.actions.model, world.actions.params
     vectors_KD = np.asarray(jax.jit(model.encode)(params, Clip(frames[None], features_BTGGC=maps[None])))[0]
@@ -128,7 +135,6 @@ def test_a_world_reads_its_own_features_as_the_corpus_was_read() -> None:
     world = World(manifest, tensors, prompts, device="cpu")
     world.codec.features = lambda _: torch.from_numpy(maps)
     assert world.infer_actions(frames).tolist() == list(range(8))
-    corpus = SimpleNamespace(store=SimpleNamespace(shots=np.array([[0, 9]])), read=lambda indices: frames[indices])
     found = infer_corpus_codes(model, params, world.actions.vq_state, corpus, features_FGGC=maps)
     assert found.tolist() == [*range(8), -1]
     sizes = FeatureConfig(4, 3, 8)

@@ -6,12 +6,16 @@
 
 Written as `w.npy.part` (and `features.npy.part`) and renamed when complete. A process that was killed continues at the
 last whole block, if the encoder is still the same (`part.json` holds its fingerprint).
+
+Feature maps are computed in float32, whatever the precision of the training: a world computes its own so, and codes are
+to be the same in both.
 """
 
 import hashlib
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +46,7 @@ def encode_corpus(
         corpus: read by frame number.
         frames: number of frames in all, held-out ones included.
         folder: made where missing.
-        place: where to compute.
+        place: where to compute, and how where no feature maps are stored.
         batch: frames at a time.
         features: store the spatial feature maps too.
         progress: called with (frames done, frames in all) after every block.
@@ -50,6 +54,7 @@ def encode_corpus(
     Returns:
         The finished array, memory-mapped for reading.
     """
+    place = replace(place, precision="float32") if features else place
     encoder = place.put(encoder).eval()
     folder.mkdir(parents=True, exist_ok=True)
     note, names = folder / "part.json", ["w.npy", *(["features.npy"] if features else [])]
