@@ -41,7 +41,7 @@ CONFIGS = {
         warp=WarpConfig(size=24, encoder_channels=(4, 8, 8), decoder_channels=(8, 4, 8)),
     ),
     "warp, features": LatentActionConfig(
-        codes=4, dim=6, warp=TINY_WARP, inputs="features", features=FeatureConfig(grid=3, channels=5, hidden=8)
+        codes=4, dim=8, warp=TINY_WARP, inputs="features", features=FeatureConfig(grid=3, channels=5, hidden=8)
     ),
     "warp, both": LatentActionConfig(
         codes=4, dim=6, warp=TINY_WARP, inputs="both", features=FeatureConfig(grid=2, channels=6, hidden=4)
