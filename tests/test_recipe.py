@@ -15,7 +15,7 @@ from app.cli import main
 from torch_bridge.mobile_stylegan import StudentConfig
 from train.config import Config, override_config, stored_config
 from train.errors import UserError
-from train.imported import Imported, check_imports, imports_setting
+from train.imported import Imported, check_imports, imports_setting, with_imports
 from train.overrides import to_json
 from train.plan import Step
 from train.presets import preset
@@ -83,6 +83,15 @@ def test_joint_has_no_use_for_an_import(stage: str) -> None:
     with pytest.raises(UserError, match=rf"^--recipe joint: .*a {stage} was imported \(weights.pt\)"):
         check_imports(config, found)
     check_imports(override_config(config, {"recipe": "frozen"}), {})
+
+
+@pytest.mark.parametrize("name", ["tiny", "laptop"])
+def test_a_preset_takes_up_an_import_whatever_its_recipe(name: str) -> None:
+    student = StudentConfig(32, 16, (16, 16, 16))
+    found = {"student": Imported("weights.pt", {}, student=student, discriminator=preset(name).teacher.discriminator)}
+    config = with_imports(preset(name), found)
+    assert (config.recipe, config.student.model) == ("tuned", student)
+    assert with_imports(preset(name), {}).recipe == preset(name).recipe == {"tiny": "joint", "laptop": "tuned"}[name]
 
 
 def test_untrained_features_are_no_distance(video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

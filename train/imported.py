@@ -74,7 +74,7 @@ def untrained_for(imports: Imports, config: Config) -> list[str]:
 
 
 def with_imports(config: Config, imports: Imports) -> Config:
-    """The config with the shapes of the imported networks, and with distances that can be had.
+    """The config with the shapes of the imported networks, a recipe that reads them, and distances that can be had.
 
     Raises:
         ValueError: a student of the imported teacher's widths cannot be.
@@ -84,6 +84,7 @@ def with_imports(config: Config, imports: Imports) -> Config:
         student = found.student or StudentConfig.from_generator(generator)
         config = replace(
             config,
+            recipe="tuned" if config.recipe == "joint" else config.recipe,
             size=student.size,
             style_dim=student.style_dim,
             teacher=replace(config.teacher, generator=generator, discriminator=found.discriminator),

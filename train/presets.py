@@ -74,11 +74,12 @@ def debug() -> Config:
 
 
 def tiny() -> Config:
-    """64 px on a CPU: steps in place of widths; the student learns most of what it knows together with the encoder."""
+    """64 px on a CPU: steps in place of widths, and no teacher, whose minutes are worth more to student and encoder."""
     often = 20.0
     return Config(
         size=64,
         style_dim=128,
+        recipe="joint",
         ingest=IngestConfig(fps=15.0),
         teacher=TeacherStageConfig(
             generator=GeneratorConfig(n_mlp=4, channel_multiplier=1 / 8, channel_max=64),

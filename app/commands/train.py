@@ -8,7 +8,7 @@ examples:
   genie train game.mp4 --run runs/game --preset laptop --fps 10 --dynamics.model.layers 6
   genie train --frames frames/all --run runs/all --preset gpu --device cuda
   genie train game.mp4 --run runs/game --actions game.npz --actions.labels 0.025   a few labels name the actions
-  genie train game.mp4 --run runs/game --recipe joint                    no teacher: student and encoder from the start
+  genie train game.mp4 --run runs/game --recipe tuned                    the whole chain, from a StyleGAN2 teacher on
   genie train game.mp4 --run runs/game --encoder.codes 0.1 --drift.codes 0.1     w has to name the actions
   genie train --run runs/game                     continue
   genie train --run runs/game --minutes 120       an hour more: what the time had ended goes on
