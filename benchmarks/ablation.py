@@ -5,9 +5,8 @@
         --only seed,token --seeds 0,1,2
 
 The base run must be finished. A variant's run starts as a copy of it (hard links), so that only the stages which its
-options touch are trained; a variant of play alone is the default's world, evaluated otherwise. What the base spent on
-a stage that a variant trains again comes on top of `--minutes`. What is there already is not done again: start the
-same command to go on. Writes OUT/table.md, OUT/table.json, OUT/curves.png and OUT/compare.html.
+options touch are trained; variants that differ in play alone share a run. What is there already is not done again:
+start the same command to go on. Writes OUT/table.md, OUT/table.json, OUT/curves.png and OUT/compare.html.
 """
 
 import argparse
@@ -16,11 +15,16 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ablation_table import TRAINED, write_table
 from commands import GENIE, call, prepared
+
+from train.ingest.store import Manifest
+from train.presets import configured
+from train.run import Run
+from train.source import Source
 
 STEPS = 64  # of a rollout, as genie evaluate has it
 RETRAINED = ("dynamics", "world")  # by every variant; what comes before only where its options touch it
@@ -86,8 +90,9 @@ def main() -> None:
     if unknown := [name for name in chosen if name not in GRID]:
         sys.exit(f"no such variant: {', '.join(unknown)}; there are {', '.join(GRID)}")
     args.out.mkdir(parents=True, exist_ok=True)
-    config = json.loads((args.base / "run.json").read_text())["config"]
-    frames = prepared(args.video, args.out / "frames", config["size"], config["ingest"]["fps"])
+    base = Run(args.base)
+    fps = Manifest.load(Source.given((), None, base).folder(base)).fps
+    frames = prepared(args.video, args.out / "frames", replace(configured(base, None).ingest, fps=fps))
     place = args.out if args.steps == STEPS else args.out / f"steps-{args.steps}"
     for seed in args.seeds.split(","):
         for name in chosen:
@@ -115,30 +120,28 @@ def parse() -> argparse.Namespace:
 
 
 def trained(name: str, seed: str, args: argparse.Namespace) -> Path:
-    """The run of a variant, trained; that of the default where only play differs."""
+    """The run of a variant, trained; the first variant with the same options of training lends its name."""
     options = GRID[name].train
-    run = args.out / "runs" / f"{name if options else 'default'}-{seed}"
+    run = args.out / "runs" / f"{next(first for first, other in GRID.items() if other.train == options)}-{seed}"
     if not (run / "run.json").exists():
         copy_run(args.base, run)
-    minutes = minutes_for(run, GRID[name], args.minutes)
+    minutes = minutes_for(run, args.minutes)
     words = [word for path, value in options.items() for word in (f"--{path}", value)]
     call([*GENIE, "train", "--run", str(run), "--minutes", f"{minutes:.4f}", "--dynamics.seed", seed, *words])
     return run
 
 
-def minutes_for(run: Path, variant: Variant, minutes: float) -> float:
+def minutes_for(run: Path, minutes: float) -> float:
     """Minutes of training over all processes that a variant's run is given.
 
-    `minutes` come on top of what the base has spent, and so does what it spent on a stage that the variant trains
-    again. A run that has begun keeps what it was given.
+    `minutes` come on top of what the base has spent. What it spent on a stage that the variant trains again is the
+    variant's to spend, on that stage and the dynamics. A run that has begun keeps what it was given.
     """
     given = run / "ablation_minutes"
     if not given.exists():
         stages = json.loads((run / "run.json").read_text())["stages"]
-        again = {path.partition(".")[0] for path in variant.train} - set(RETRAINED)
         spent = sum(stage["seconds"] for stage in stages.values() if stage["state"] == "done")
-        twice = sum(stages[stage]["seconds"] for stage in again)
-        given.write_text(repr((spent + twice) / 60 + minutes))
+        given.write_text(repr(spent / 60 + minutes))
     return float(given.read_text())
 
 

@@ -5,6 +5,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from train.ingest.config import IngestConfig
+from train.ingest.prepare import prepare
+
 GENIE = [sys.executable, "-m", "app.cli"]
 
 
@@ -14,8 +17,7 @@ def call(words: Sequence[str]) -> None:
     subprocess.run(words, check=True)
 
 
-def prepared(video: Path, frames: Path, size: int, fps: float) -> Path:
-    """The folder of a video's frames at a size and a rate; made where it is missing."""
-    if not (frames / "manifest.json").exists():
-        call([*GENIE, "prepare", str(video), "--out", str(frames), "--size", str(size), "--fps", str(fps)])
+def prepared(video: Path, frames: Path, ingest: IngestConfig) -> Path:
+    """The folder of a video's frames, prepared as those that were trained on; what is there of it is kept."""
+    prepare([video], frames, ingest)
     return frames

@@ -14,7 +14,7 @@ OUT/table.json and OUT/strips.png. Each variant has a run of its own in OUT/runs
 import sys
 from argparse import Namespace, RawDescriptionHelpFormatter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from commands import prepared
@@ -81,10 +81,11 @@ def _main(args: Namespace) -> int:
     if unknown := [name for name in chosen if name not in names]:
         raise UserError(f"--only {','.join(unknown)}", "there is no such variant", f"choose of {', '.join(names)}")
     config, frames = base(args)
-    spatial = least_map(config.style_dim) if args.spatial is None else args.spatial
+    width = override_config(config, args.overrides, args.options).style_dim
+    spatial = least_map(width) if args.spatial is None else args.spatial
     grid = dict(RECIPES) | {key: one for name in RECIPES for key, one in with_latents(name, spatial).items()}
     changed = {name: override_config(config, {**grid[name].options, **args.overrides}, args.options) for name in grid}
-    heldout = prepared(args.video, args.out / "heldout", config.size, Manifest.load(frames).fps)
+    heldout = prepared(args.video, args.out / "heldout", replace(config.ingest, fps=Manifest.load(frames).fps))
     words = {name: variant.what for name, variant in grid.items()}
 
     def bring_up_to_date(name: str) -> None:

@@ -10,7 +10,8 @@ BUTTONS=TURN_LEFT,TURN_RIGHT
 FRAMES=8000
 HELDOUT_FRAMES=3000
 PRESET=tiny
-MINUTES=60
+MINUTES=56
+OPTIONS=(--drift.codes 0.1 --encoder.pace.share 8 --drift.pace.share 1 --actions.pace.share 1.5 --dynamics.pace.share 3)
 RUN=runs/bundled
 BIN=.venv/bin
 
@@ -23,6 +24,9 @@ record() { # name, frames, seed
 mkdir -p "$RUN-footage"
 record training "$FRAMES" 1
 record heldout "$HELDOUT_FRAMES" 2
-"$BIN/genie" train "$RUN-footage/training.mp4" --run "$RUN" --preset "$PRESET" --minutes "$MINUTES"
+"$BIN/genie" train "$RUN-footage/training.mp4" --run "$RUN" --preset "$PRESET" "${OPTIONS[@]}" --minutes "$MINUTES"
 "$BIN/genie" evaluate "$RUN" --full --video "$RUN-footage/heldout.mp4" --actions "$RUN-footage/heldout.npz"
+# What `genie inspect` showed of the run that is bundled; another machine's run may give its codes other numbers.
+"$BIN/genie" inspect "$RUN" --name 4="turn left" --key 4=a --name 1="turn right" --key 1=d --name 2=stand --key 2=s \
+  --name 6="slow left" --key 6=q --name 3="slow right" --key 3=e --name 5="fast left" --key 5=z
 "$BIN/python" examples/install_bundled_world.py "$RUN" "$RUN/evaluation"

@@ -108,8 +108,10 @@ def test_a_bundle_is_small_whole_and_tells_its_figures(package: Path) -> None:
 
 def test_every_bundled_world_of_the_package_is_so() -> None:
     assert app.worlds.BUNDLED == ROOT / "app" / "bundled" / "doom"
-    for manifest in app.worlds.BUNDLED.parent.glob("*/world.json"):
-        check_bundle(manifest.parent)
+    found = sorted(manifest.parent for manifest in app.worlds.BUNDLED.parent.glob("*/world.json"))
+    assert app.worlds.BUNDLED in found
+    for world in found:
+        check_bundle(world)
 
 
 @pytest.mark.usefixtures("bundled")

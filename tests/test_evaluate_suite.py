@@ -261,7 +261,7 @@ def test_code_recovery_learns_nothing_from_frames_that_clips_share() -> None:
 def test_colour_and_its_interval_are_those_of_the_frames() -> None:
     rng = np.random.default_rng(0)
     real, dark = (rng.integers(low, low + 100, (40, 8, 8, 3), np.uint8) for low in (100, 80))
-    estimate = colour_estimate(dark, real, seed=0)
+    estimate = colour_estimate(dark, real, np.arange(40), seed=0)
     assert estimate.value == pytest.approx(colour_distance(dark, real))
     assert estimate.low < estimate.value < estimate.high
     assert estimate.n == 40
@@ -269,12 +269,25 @@ def test_colour_and_its_interval_are_those_of_the_frames() -> None:
 
 def test_jackknife_gives_the_standard_error_of_a_mean() -> None:
     values = np.random.default_rng(0).normal(5, 2, 16)
-    estimate = jackknife_estimate(lambda rows: float(values[rows].mean()), 16)
-    error = values.std(ddof=1) / np.sqrt(16)
+
+    def mean(rows: np.ndarray) -> float:
+        return float(values[rows].mean())
+
+    estimate = jackknife_estimate(mean, np.arange(16))
     assert estimate.value == pytest.approx(values.mean())
-    assert estimate.high - estimate.low == pytest.approx(2 * 1.96 * error)
-    alone = jackknife_estimate(lambda rows: float(values[rows].mean()), 1)
+    assert estimate.high - estimate.low == pytest.approx(2 * 2.1314 * values.std(ddof=1) / 4, rel=1e-4)  # t of 15
+    alone = jackknife_estimate(mean, np.zeros(16, int))
     assert alone.low == alone.high == alone.value
+
+
+def test_jackknife_is_not_fooled_by_values_that_stand_for_each_other() -> None:
+    values = np.repeat(np.random.default_rng(1).normal(5, 2, 8), 8)
+
+    def width(groups: np.ndarray) -> float:
+        estimate = jackknife_estimate(lambda rows: float(values[rows].mean()), groups)
+        return estimate.high - estimate.low
+
+    assert width(np.repeat(np.arange(8), 8)) > 2 * width(np.arange(64))
 
 
 def test_horizon_has_an_interval_over_clips() -> None:

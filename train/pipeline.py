@@ -108,7 +108,7 @@ def train_run(
         last = [step.name for step in steps].index(until)
         worked = execute(steps[: last + 1], run, minutes=minutes, log=log)
     if until == "world":
-        _farewell(run, worked, log)
+        _farewell(run, config, worked, log)
 
 
 def plan(parts: Parts, source: Source) -> list[Step]:
@@ -252,12 +252,13 @@ def _trained(
     return work
 
 
-def _farewell(run: Run, worked: list[str], log: Log) -> None:
+def _farewell(run: Run, config: Config, worked: list[str], log: Log) -> None:
     world = run.folder("world")
-    spent = sum(record.seconds for record in run.stages.values())
+    stages = {name: record for name, record in run.stages.items() if name not in config.left_out}
+    spent = sum(record.seconds for record in stages.values())
     if not worked:
         log("nothing to do: every stage is finished with this config")
-    if stopped := [name for name, record in run.stages.items() if record.stopped_at is not None]:
+    if stopped := [name for name, record in stages.items() if record.stopped_at is not None]:
         log(f"time ran out on {', '.join(stopped)}: more --minutes, or --minutes none, continue them")
     log(f"the world is in {world} ({duration(spent)} of training, previews in {run.path / 'previews'})")
     log(f"  see it:      genie rollout {world} --actions random --steps 100 -o rollout.mp4")

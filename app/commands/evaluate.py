@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
         clips=args.clips,
         steps=args.steps,
         far=args.far,
-        only=GROUPS if args.only is None else args.only.split(","),
+        only=GROUPS if args.only is None else [name.strip() for name in args.only.split(",")],
         seed=args.seed,
         subject=", ".join(source.name for source in store.sources),
         command=args.command_line,

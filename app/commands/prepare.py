@@ -7,7 +7,6 @@ examples:
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 from train.errors import UserError
@@ -42,6 +41,6 @@ def run(args: argparse.Namespace) -> int:
     )
     if args.workers is not None and args.workers < 1:
         raise UserError(f"--workers {args.workers}", "is no number of processes", "give 1 or more")
-    prepare(args.inputs, args.out, config, workers=args.workers, progress=sys.stderr.isatty())
+    prepare(args.inputs, args.out, config, workers=args.workers)
     print(f"train on it: genie train --frames {args.out} --run RUN")
     return 0

@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.stats import t as student_t
 
 RESAMPLES = 1000
-JACKKNIFE_GROUPS = 16
+JACKKNIFE_PARTS = 16
 
 
 class Estimate(NamedTuple):
@@ -55,21 +56,27 @@ def ratio_estimate(
     return Estimate(float(top.sum() / max(bottom.sum(), 1e-12)), float(low), float(high), len(top))
 
 
-def jackknife_estimate(statistic: Callable[[Int[np.ndarray, " m"]], float], count: int, *, seed: int = 0) -> Estimate:
-    """A statistic of `count` independent values with an interval of 1.96 standard errors to both sides.
+def jackknife_estimate(
+    statistic: Callable[[Int[np.ndarray, " m"]], float], groups: Int[np.ndarray, " n"], *, seed: int = 0
+) -> Estimate:
+    """A statistic of n values with its 95% interval, by Student's t with one degree fewer than there are parts.
 
     The error is that of the delete-a-group jackknife (Kott 2001): the bootstrap draws values twice, which makes every
     spread smaller and would bias a distance between spreads; leaving some out hardly does.
 
     Args:
-        statistic: of the values at these rows.
-        count: of all values; with fewer than two the interval is the statistic itself.
-        seed: of the groups, at most 16.
+        statistic: of the values at these rows; not negative.
+        groups: the group of each value; values of one group depend on each other and are left out together. With one
+            group the interval is the statistic itself.
+        seed: of how the groups are dealt out to at most 16 parts.
     """
-    rows = np.random.default_rng(seed).permutation(count)
-    value, groups = statistic(np.sort(rows)), min(JACKKNIFE_GROUPS, count)
-    if groups < 2:
+    names, member = np.unique(groups, return_inverse=True)
+    count, parts = len(member), min(JACKKNIFE_PARTS, len(names))
+    value = statistic(np.arange(count))
+    if parts < 2:
         return Estimate(value, value, value, count)
-    without = np.array([statistic(np.sort(np.delete(rows, np.s_[g::groups]))) for g in range(groups)])
-    error = np.sqrt((groups - 1) / groups * np.square(without - without.mean()).sum())
-    return Estimate(value, float(max(value - 1.96 * error, 0.0)), float(value + 1.96 * error), count)
+    part = (np.random.default_rng(seed).permutation(len(names)) % parts)[member]
+    without = np.array([statistic(np.flatnonzero(part != left_out)) for left_out in range(parts)])
+    error = np.sqrt((parts - 1) / parts * np.square(without - without.mean()).sum())
+    reach = float(student_t.ppf(0.975, parts - 1) * error)
+    return Estimate(value, max(value - reach, 0.0), value + reach, count)

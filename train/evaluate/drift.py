@@ -6,7 +6,7 @@ Runaway colours are the first thing that a w-space model does wrong; neither PSN
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 
 from train.evaluate.bootstrap import Estimate, jackknife_estimate
 from train.evaluate.context import Context, encode
@@ -26,13 +26,13 @@ def report_drift(context: Context, results: Results) -> None:
     real_w = _flat(encode(context.world, real)) if context.profile.frechet else None
     for how in ACTIONS:
         suffix = "" if how == "random" else "_held"
-        generated = _generate(context, how, steps)
+        generated, groups = _generate(context, how, steps)
         said = context.said("autoregressive", actions=how, n=len(generated[steps[0]]))
         skipped = {h: None for h in DRIFT_STEPS if h not in steps}
         if skipped:
             longer = ", ".join(map(str, skipped))
-            said["reason"] = f"steps {longer} are beyond the profile '{context.profile.name}'; --full measures all"
-        colour = {h: colour_estimate(frames, real, context.seed) for h, frames in generated.items()}
+            said["reason"] = f"steps {longer} lie beyond the last that was measured, {max(steps)}; --full measures all"
+        colour = {h: colour_estimate(frames, real, groups, context.seed) for h, frames in generated.items()}
         results.series(
             f"drift.colour{suffix}", {**colour, **skipped}, unit="grey levels", real_frames=len(real), **said
         )
@@ -40,7 +40,7 @@ def report_drift(context: Context, results: Results) -> None:
             results.missing(f"drift.frechet_w{suffix}", f"not part of the profile '{context.profile.name}'")
             continue
         generated_w = {h: _flat(encode(context.world, f)) for h, f in generated.items()}
-        distances = relative_frechet(real_w, generated_w, context.rng("halves"), context.seed)
+        distances = relative_frechet(real_w, generated_w, groups, context.rng("halves"), context.seed)
         results.series(
             f"drift.frechet_w{suffix}", {**distances, **skipped}, unit="times half against half of the real data",
             **said,
@@ -53,7 +53,12 @@ def colour_distance(generated: UInt8[np.ndarray, "N H W C"], real: UInt8[np.ndar
     return float(sum(np.abs(a - b).mean() for a, b in zip(*moments, strict=True)))
 
 
-def colour_estimate(generated: UInt8[np.ndarray, "N H W C"], real: UInt8[np.ndarray, "M H W C"], seed: int) -> Estimate:
+def colour_estimate(
+    generated: UInt8[np.ndarray, "N H W C"],
+    real: UInt8[np.ndarray, "M H W C"],
+    groups: Int[np.ndarray, " N"],
+    seed: int,
+) -> Estimate:
     """`colour_distance` with its interval over the generated frames."""
     moments_N2C = np.stack([[f.mean((0, 1)), np.square(f).mean((0, 1))] for f in map(np.float64, generated)])
     mean_C, std_C = real.mean((0, 1, 2), np.float64), real.std((0, 1, 2), np.float64)
@@ -63,7 +68,7 @@ def colour_estimate(generated: UInt8[np.ndarray, "N H W C"], real: UInt8[np.ndar
         spread_C = np.sqrt(np.maximum(second_C - np.square(first_C), 0))
         return float(np.abs(first_C - mean_C).mean() + np.abs(spread_C - std_C).mean())
 
-    return jackknife_estimate(distance, len(generated), seed=seed)
+    return jackknife_estimate(distance, groups, seed=seed)
 
 
 def frechet(a_ND: Float[np.ndarray, "N D"], b_MD: Float[np.ndarray, "M D"]) -> float:
@@ -84,6 +89,7 @@ def frechet(a_ND: Float[np.ndarray, "N D"], b_MD: Float[np.ndarray, "M D"]) -> f
 def relative_frechet(
     real_ND: Float[np.ndarray, "N D"],
     generated: dict[int, Float[np.ndarray, "M D"]],
+    groups: Int[np.ndarray, " M"],
     rng: np.random.Generator,
     seed: int,
 ) -> dict[int, Estimate]:
@@ -95,15 +101,21 @@ def relative_frechet(
     rows = rng.permutation(len(real_ND))
     one, two = real_ND[rows[:count]], real_ND[rows[count : 2 * count]]
     unit = max(frechet(one, two), 1e-12)
-    return {h: jackknife_estimate(_distance(w[:count], one, unit), count, seed=seed) for h, w in generated.items()}
+    groups = groups[:count]
+    return {h: jackknife_estimate(_distance(w[:count], one, unit), groups, seed=seed) for h, w in generated.items()}
 
 
 def _distance(w_ND: np.ndarray, real_ND: np.ndarray, unit: float) -> Callable[[np.ndarray], float]:
     return lambda rows: frechet(w_ND[rows], real_ND) / unit
 
 
-def _generate(context: Context, how: str, steps: tuple[int, ...]) -> dict[int, UInt8[np.ndarray, "N H W C"]]:
-    """Frames at the measured steps of rollouts with random codes, or with one code held."""
+def _generate(
+    context: Context, how: str, steps: tuple[int, ...]
+) -> tuple[dict[int, UInt8[np.ndarray, "N H W C"]], Int[np.ndarray, " N"]]:
+    """Frames at the measured steps of rollouts with random codes, or with one code held; the rollouts' groups.
+
+    Rollouts whose prompts overlap, or might, are of one group.
+    """
     count, length = min(context.profile.drift_clips, len(context.clips)), max(steps)
     rng = context.rng(f"drift {how}")
     codes = rng.integers(context.code_count, size=(count, length if how == "random" else 1))
@@ -119,7 +131,7 @@ def _generate(context: Context, how: str, steps: tuple[int, ...]) -> dict[int, U
         for h, frames_NHWC in zip(steps, frames.swapaxes(0, 1), strict=True):
             kept[h].append(frames_NHWC)
         context.log(f"  {length} steps with {how} codes, rollout {start + len(rows)}/{count}")
-    return {h: np.concatenate(parts) for h, parts in kept.items()}
+    return {h: np.concatenate(parts) for h, parts in kept.items()}, context.clips.groups_N[chosen]
 
 
 def _real_frames(context: Context) -> UInt8[np.ndarray, "N H W C"]:

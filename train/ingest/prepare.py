@@ -8,6 +8,7 @@ import dataclasses
 import multiprocessing
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -35,7 +36,7 @@ def prepare(
     *,
     workers: int | None = None,
     log: Log = print,
-    progress: bool = True,
+    progress: bool | None = None,
 ) -> Manifest:
     """Write the frames of videos, folders and images to `out`, for `FrameStore` to read.
 
@@ -45,7 +46,7 @@ def prepare(
         config: rate, size, crop and what is removed.
         workers: processes; one source each. By default one a core, and none besides this one for a single source.
         log: gets one line for each input that cannot be used or is damaged, and the report.
-        progress: show a bar.
+        progress: show a bar; by default where standard error is a terminal.
 
     Raises:
         UserError: a missing path, a bad configuration, nothing usable at all, a full disk (the same call continues).
@@ -59,7 +60,8 @@ def prepare(
             raise PermissionError(out)
         for stale in out.glob(f"{PARTIAL}*"):
             shutil.rmtree(stale, ignore_errors=True)
-        outcomes = _ingest_all(sources, out, config, workers, log, progress)
+        shown = sys.stderr.isatty() if progress is None else progress
+        outcomes = _ingest_all(sources, out, config, workers, log, shown)
         manifest = _assemble(sources, outcomes, out, config, log)
         manifest.save(out)
         _remove_others(out, manifest)
