@@ -11,7 +11,8 @@ FRAMES=8000
 HELDOUT_FRAMES=3000
 PRESET=tiny
 MINUTES=56
-OPTIONS=(--drift.codes 0.1 --encoder.pace.share 8 --drift.pace.share 1 --actions.pace.share 1.5 --dynamics.pace.share 3)
+OPTIONS=(--drift.codes 0.1 --encoder.pace.share 8 --drift.pace.share 1 --actions.pace.share 1.5 --dynamics.pace.share 3
+  --world.reencode_every 1 --world.noise_level 0.3)
 RUN=runs/bundled
 BIN=.venv/bin
 

@@ -256,6 +256,12 @@ def test_arithmetic_is_counted(world: World) -> None:
         leaf.size for path, leaf in jax.tree_util.tree_leaves_with_path(world.player.params) if path[-1].key == "kernel"
     )
     assert 2 * kernels <= cost["dynamics"] * 1e9 < 3 * kernels  # each weight once, and attention
+    manifest, tensors, prompts = world_parts(reencode_every=4)
+    again = World(manifest, tensors, prompts, device="cpu").gflop_per_frame()
+    manifest, tensors, prompts = world_parts(reencode_every=1)
+    always = World(manifest, tensors, prompts, device="cpu").gflop_per_frame()
+    assert again["encoder"] == pytest.approx(always["encoder"] / 4)
+    assert cost["encoder"] == 0 < again["total"] - cost["total"]
 
 
 def test_flops_of_products_convolutions_and_loops() -> None:

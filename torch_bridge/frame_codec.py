@@ -119,6 +119,11 @@ def count_decoder_flops(codec: FrameCodec, rows: int, style_dim: int) -> int:
     return count_flops(codec._decode_batch, torch.zeros(1, rows, style_dim))
 
 
+def count_encoder_flops(codec: FrameCodec) -> int:
+    """Floating-point operations of encoding one frame of the world's size."""
+    return count_flops(codec.encoder, torch.zeros(1, 3, codec.size, codec.size, device=codec.device))
+
+
 def count_flops(function: Callable[..., object], *inputs: Tensor) -> int:
     """Floating-point operations (two a multiply-add) of matrix products and convolutions in one call."""
     from torch.utils.flop_counter import FlopCounterMode  # slow to import, and few need it

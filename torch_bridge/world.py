@@ -23,7 +23,7 @@ from torch_bridge.action_reader import ActionReader
 from torch_bridge.bundle import Prompts, Tensors, read_world, write_world
 from torch_bridge.devices import torch_device
 from torch_bridge.exchange import to_jax, to_torch
-from torch_bridge.frame_codec import FrameCodec, count_decoder_flops, count_parameters
+from torch_bridge.frame_codec import FrameCodec, count_decoder_flops, count_encoder_flops, count_parameters
 from torch_bridge.latent_player import Knobs, LatentPlayer, LatentState
 from torch_bridge.manifest import Code, WorldManifest
 from torch_bridge.play_arguments import Codes, Frames, check_codes, check_frames
@@ -310,10 +310,15 @@ class World:
         return {**parts, "total": sum(parts.values())}
 
     def gflop_per_frame(self) -> dict[str, float]:
-        """Arithmetic of one step by part, and the total, in 10^9 operations (two a multiply-add)."""
+        """Arithmetic of one step by part, and the total, in 10^9 operations (two a multiply-add).
+
+        The encoder's part is that of re-encoding, spread over the steps between two encodings.
+        """
+        every = self.reencode_every()
         parts = {
             "decoder": count_decoder_flops(self.codec, self.config.rows, self.config.style_dim) / 1e9,
             "dynamics": self.player.flops() / 1e9,
+            "encoder": count_encoder_flops(self.codec) / 1e9 / every if every else 0.0,
         }
         return {**parts, "total": sum(parts.values())}
 

@@ -139,7 +139,10 @@ MEANINGS: dict[str, Meaning] = {
         "numbers that play loads, by part and `total`", "at most 36.7 M", "parameters", "less"
     ),
     "budget.gflop_per_frame": Meaning(
-        "10^9 floating-point operations of one generated frame, by part and `total`", "at most 5", "GFLOP", "less"
+        "10^9 floating-point operations of one generated frame, by part and `total`; of re-encoding its share",
+        "at most 5",
+        "GFLOP",
+        "less",
     ),
 }
 
