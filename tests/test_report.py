@@ -125,7 +125,7 @@ def test_what_was_not_measured_says_why(tree: dict, page: Page) -> None:
     for key in absent:
         *_, last = key.split(".")
         assert page.text[key] == "null: " + look(tree["details"], key)["reason"].replace("`", ""), last
-    assert "beyond the profile" in page.text["drift.colour"]
+    assert "beyond the last that was measured" in page.text["drift.colour"]
     assert "not part of the profile" in page.text["drift"]
 
 
