@@ -26,7 +26,7 @@ mkdir -p "$RUN-footage"
 record training "$FRAMES" 1
 record heldout "$HELDOUT_FRAMES" 2
 "$BIN/genie" train "$RUN-footage/training.mp4" --run "$RUN" --preset "$PRESET" "${OPTIONS[@]}" --minutes "$MINUTES"
-"$BIN/genie" evaluate "$RUN" --full --video "$RUN-footage/heldout.mp4" --actions "$RUN-footage/heldout.npz"
+"$BIN/genie" evaluate "$RUN" --full --clips 96 --video "$RUN-footage/heldout.mp4" --actions "$RUN-footage/heldout.npz"
 # What `genie inspect` showed of the run that is bundled; another machine's run may give its codes other numbers.
 "$BIN/genie" inspect "$RUN" --name 4="turn left" --key 4=a --name 1="turn right" --key 1=d --name 2=stand --key 2=s \
   --name 6="slow left" --key 6=q --name 3="slow right" --key 3=e --name 5="fast left" --key 5=z
