@@ -137,7 +137,7 @@ class LatentActionModel:
         """
         c = self.config
         before, after = self._pairs(clip)
-        vectors_ND = self._vectors(params, clip)
+        vectors_ND = self._vectors(params, clip, before, after)
         quantizer = c.quantizer(len(vectors_ND))
         coded = quantizer(vq_state, vectors_ND, train=True, key=key)
         seen = self.form.masked(before, c.mask, key=jax.random.fold_in(key, 2)) if c.mask > 0 else before
@@ -171,7 +171,7 @@ class LatentActionModel:
 
     def encode(self, params: Params, clip: Clip) -> Float[Array, "B Tm1 D"]:
         """The vector of each pair of consecutive frames before it is quantised."""
-        vectors_ND = self._vectors(params, clip)
+        vectors_ND = self._vectors(params, clip, *self._pairs(clip))
         batch, frames = self._inputs(clip).shape[:2]
         return vectors_ND.reshape(batch, frames - 1, -1)
 
@@ -193,11 +193,10 @@ class LatentActionModel:
         The predictions are those under the inferred codes.
         """
         before, after = self._pairs(clip)
-        coded = self.config.quantizer()(vq_state, self._vectors(params, clip), train=False)
+        coded = self.config.quantizer()(vq_state, self._vectors(params, clip, before, after), train=False)
         return _nearness(self.form.decode(params, before, coded.quantized), before, after)
 
-    def _vectors(self, params: Params, clip: Clip) -> Float[Array, "N D"]:
-        before, after = self._pairs(clip)
+    def _vectors(self, params: Params, clip: Clip, before: Array, after: Array) -> Float[Array, "N D"]:
         if self.config.form == "mlp":
             return self.form.encode(params, before, after)
         return self.form.encode(params, before, after, self.form.maps(clip))
