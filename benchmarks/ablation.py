@@ -52,7 +52,6 @@ PLAIN = {
     "dynamics.clip": "17",
 }
 NEVER = {"reencode": "0"}
-FLOW = {"dynamics.model.head": "flow"}
 GRID = {
     "default": Variant("the preset as it is"),
     "seed": Variant(
@@ -75,7 +74,7 @@ GRID = {
     "mse": Variant("squared error", {"dynamics.loss.kind": "mse"}),
     "wide": Variant("twice as wide", {"dynamics.model.width": "256"}),
     "deep": Variant("twice as deep", {"dynamics.model.layers": "6"}),
-    "flow": Variant("a flow head in place of regression", FLOW),
+    "flow": Variant("a flow head in place of regression", {"dynamics.model.head": "flow"}),
     "told-noise": Variant("told a noise level of 0.2 in play", play={"noise-level": "0.2"}),
     "clamp-3": Variant("w cut off at 3 standard deviations", play={"clamp": "3"}),
     "clamp-off": Variant("w never cut off", play={"clamp": "1e9"}),

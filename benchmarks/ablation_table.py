@@ -12,7 +12,7 @@ from train.evaluate.curve import Line, draw_curves
 from train.evaluate.results import look_up
 
 TRAINED = "trained.json"  # beside metrics.json: steps and seconds of the dynamics
-# Heading, key in metrics.json, format.
+Column = tuple[str, str, str]  # heading, dotted key, format
 COLUMNS = (
     ("steps of training", "trained.steps", "{:.0f}"),
     ("PSNR 1", "rollout.psnr.1", "{:.2f}"),
@@ -43,19 +43,32 @@ def write_table(out: Path, what: Mapping[str, str]) -> None:
     """
     found = {name: metrics_of(out, name) for name in what}
     found = {name: several for name, several in found.items() if several}
-    lines = [
-        f"| variant | | seeds | {' | '.join(heading for heading, _, _ in COLUMNS)} |",
-        f"|---|---|---{'|---' * len(COLUMNS)}|",
-    ]
-    values: dict[str, dict[str, list[float | None]]] = {}
-    for name, several in found.items():
-        values[name] = {key: [look_up(metrics, key) for metrics in several] for _, key, _ in COLUMNS}
-        cells = [cell(values[name][key], form) for _, key, form in COLUMNS]
-        lines.append(f"| {name} | {what[name]} | {len(several)} | {' | '.join(cells)} |")
-    write(out / "table.md", "\n".join(lines) + "\n")
+    write(out / "table.md", markdown(COLUMNS, what, found))
+    values = {
+        name: {key: [look_up(tree, key) for tree in several] for _, key, _ in COLUMNS}
+        for name, several in found.items()
+    }
     write(out / "table.json", json.dumps(values, indent=1) + "\n")
     if drawn := {name: found[name] for name in DRAWN if name in found}:
         Image.fromarray(curves(drawn)).save(out / "curves.png")
+
+
+def markdown(columns: Sequence[Column], what: Mapping[str, str], found: Mapping[str, Sequence[Mapping]]) -> str:
+    """A table: a row for each variant, of the medians and ranges of what was found for its seeds.
+
+    Args:
+        columns: heading, dotted key, format.
+        what: the variants in words.
+        found: of each variant a tree of values for every seed, in the table's order.
+    """
+    lines = [
+        f"| variant | | seeds | {' | '.join(heading for heading, _, _ in columns)} |",
+        f"|---|---|---{'|---' * len(columns)}|",
+    ]
+    for name, several in found.items():
+        cells = [cell([look_up(tree, key) for tree in several], form) for _, key, form in columns]
+        lines.append(f"| {name} | {what[name]} | {len(several)} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 def metrics_of(out: Path, name: str) -> list[dict]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from ablation_table import cell, write
+from ablation_table import markdown, write
 from jaxtyping import UInt8
 from PIL import Image
 
@@ -115,15 +115,8 @@ def write_table(out: Path, what: Mapping[str, str]) -> None:
         out: holds `measured/VARIANT-SEED.json`.
         what: the variants in words, in the table's order.
     """
-    lines = [
-        f"| variant | | seeds | {' | '.join(heading for heading, _, _ in COLUMNS)} |",
-        f"|---|---|---{'|---' * len(COLUMNS)}|",
-    ]
     found = {name: several for name in what if (several := measured(out, name))}
-    for name, several in found.items():
-        cells = [cell([values[key] for values in several], form) for _, key, form in COLUMNS]
-        lines.append(f"| {name} | {what[name]} | {len(several)} | {' | '.join(cells)} |")
-    write(out / "table.md", "\n".join(lines) + "\n")
+    write(out / "table.md", markdown(COLUMNS, what, found))
     write(out / "table.json", json.dumps(found, indent=1) + "\n")
 
 

@@ -153,3 +153,9 @@ def test_the_laptop_preset_keeps_the_budget() -> None:
 def test_presets_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         preset("debug").seed = 1
+
+
+@pytest.mark.parametrize("key", ["actions.model.features.grid", "actions.model.features.channels"])
+def test_what_follows_from_other_options_is_refused(key: str) -> None:
+    with pytest.raises(UserError, match=r"follows from other options.*--encoder\.model"):
+        override_config(preset("tiny"), {key: "7"})

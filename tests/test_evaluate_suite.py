@@ -352,6 +352,7 @@ def test_table_page_and_comparison_cope_with_groups_left_out(trees, partial, onl
     assert whole.value == PSNR_CAP_DB
     assert not whole.best  # of one
     assert format_comparison(subjects, list(rows.values()))
+    assert not {"rollout.psnr", "control.delta_psnr", "drift.colour"} & set(rows)
 
 
 def test_far_measures_drift_up_to_that_step(partial) -> None:

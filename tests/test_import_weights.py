@@ -1,6 +1,7 @@
 """`genie import`: published files take the place of a stage's training, and nothing else changes."""
 
 import argparse
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -414,3 +415,12 @@ def test_nothing_is_imported_into_a_world(
     assert imported(world, "stylegan2", averaged_file) == 2
     assert "is a world" in one_line(capsys)
     assert [path.name for path in world.iterdir()] == ["world.json"]
+
+
+def test_a_recipe_that_reads_no_import_gives_way_and_it_is_told(
+    tmp_path: Path, trainer_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    assert imported(run, "stylegan2", trainer_file, "--preset", "tiny") == 0
+    assert "note: recipe tuned in the place of joint, which reads no import" in capsys.readouterr().out
+    assert json.loads((run / "run.json").read_text())["config"]["recipe"] == "tuned"

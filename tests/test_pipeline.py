@@ -207,14 +207,20 @@ def test_labels_name_the_codes_until_a_person_does(
     assert "100 actions" in capsys.readouterr().err
 
 
+def stages_begun(
+    straight: Path, run: Path, video: Path, capsys: pytest.CaptureFixture[str], *options: str
+) -> list[str]:
+    """The stages that a copy of the finished run trains again when options are given."""
+    shutil.copytree(straight, run)
+    assert main(["train", str(video), "--run", str(run), "--device", "cpu", *options]) == 0
+    return [line.split(":")[0] for line in capsys.readouterr().out.splitlines() if ": begins" in line]
+
+
 def test_codes_predicted_from_w_rerun_the_encoder_and_not_the_action_model(
     straight: Path, video: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = video.parent / "predicted"
-    shutil.copytree(straight, run)
-    words = ["train", str(video), "--run", str(run), "--device", "cpu", "--encoder.codes=0.1", "--drift.codes=0.1"]
-    assert main(words) == 0
-    begun = [line.split(":")[0] for line in capsys.readouterr().out.splitlines() if ": begins" in line]
+    begun = stages_begun(straight, run, video, capsys, "--encoder.codes=0.1", "--drift.codes=0.1")
     assert begun == ["encoder", "drift", "latents", "dynamics", "world"]
     for stage in ("encoder", "drift"):
         rows = [json.loads(line) for line in (run / stage / "metrics.jsonl").read_text().splitlines()]
@@ -226,10 +232,7 @@ def test_an_action_model_of_features_infers_the_same_codes_in_the_world(
     straight: Path, video: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = video.parent / "features"
-    shutil.copytree(straight, run)
-    words = ["train", str(video), "--run", str(run), "--device", "cpu", "--actions.model.inputs", "both"]
-    assert main(words) == 0
-    begun = [line.split(":")[0] for line in capsys.readouterr().out.splitlines() if ": begins" in line]
+    begun = stages_begun(straight, run, video, capsys, "--actions.model.inputs=both")
     assert begun == ["latents", "actions", "dynamics", "world"]
     features = np.load(run / "latents" / "features.npy")
     assert features.dtype == np.float16

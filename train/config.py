@@ -42,6 +42,11 @@ SHARED = {
     "actions.model.codes": "codes",
     "dynamics.model.codes": "codes",
 }
+# Fields that follow from several others, which alone can be given.
+FOLLOWS = {
+    "actions.model.features.grid": "--encoder.model.grid",
+    "actions.model.features.channels": "--encoder.model.taps or --encoder.model.width",
+}
 Recipe = Literal["frozen", "tuned", "joint"]
 ALIASES = {"fps": "ingest.fps", "crop": "ingest.crop", "pretrained": "encoder.model.pretrained", **SHARED}
 
@@ -140,6 +145,9 @@ def override_config(config: Config, changes: Mapping[str, str], others: Sequence
     Raises:
         UserError: no such field, or a value that does not fit.
     """
+    for key in changes:
+        if (source := FOLLOWS.get(key.replace("-", "_"))) is not None:
+            raise UserError(f"--{key}", "follows from other options", f"give {source}")
     # Widths of layers are checked against the size, a map against the width of w: what is checked against comes first.
     order = {"size": 0, "style_dim": 1}
     names = {key: SHARED.get(key.replace("-", "_"), key.replace("-", "_")) for key in changes}

@@ -68,9 +68,12 @@ def import_weights(
                 log("note: the student that was imported before went with its teacher: it is trained anew")
         imports |= {name: _record(name, weights) for name in stages}
         try:
-            config = with_imports(configured(run, preset), imports)
+            before = configured(run, preset)
+            config = with_imports(before, imports)
         except ValueError as error:
             raise weight_fault(files[0], error) from error
+        if config.recipe != before.recipe:
+            log(f"note: recipe {config.recipe} in the place of {before.recipe}, which reads no import")
         config = override_config(config, overrides or {}, options)
         check_imports(config, imports)
         results = {name: _result(name, weights, config.seed) for name in stages}

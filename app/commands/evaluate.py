@@ -1,8 +1,7 @@
 """Measure a world on frames that it has not seen: pictures, rollouts, control, actions, drift, speed, budget.
 
 WORLD is a world's folder or the run that made it; without it the bundled world is measured. Writes report.html, which
-opens anywhere, metrics.json, metrics.txt
-(also printed) and pictures.
+opens anywhere, metrics.json, metrics.txt (also printed) and pictures.
 
 examples:
   genie evaluate runs/mine --video another_recording.mp4

@@ -62,8 +62,8 @@ def differences(subjects: Sequence[Subject]) -> list[str]:
         values = [str(look_up(subject.tree, f"data.{key}")) for subject in subjects]
         if len(set(values)) > 1:
             found.append(f"{name} ({', '.join(values)})")
-    machines = {str(look_up(subject.tree, "details.play.fps.machine")) for subject in subjects}
-    if len(machines) > 1:
+    machines = {look_up(subject.tree, "details.play.fps.machine") for subject in subjects}
+    if len(machines - {None}) > 1:
         found.append("machine of play")
     return found
 
@@ -99,6 +99,8 @@ def _rows_of(subjects: Sequence[Subject], key: str) -> list[str]:
     for subject in subjects:
         node = look_up(subject.tree, key)
         names |= dict.fromkeys(node) if isinstance(node, Mapping) else {"": None}
+    if len(names) > 1:  # some have steps or parts of it: those that left it out have no row of their own
+        names.pop("", None)
     wanted = [str(step) for step in STEPS.get(key.split(".")[0], ())]
     steps = sorted((h for h in names if h.isdecimal() and (not wanted or h in wanted)), key=int)
     kept = steps + [name for name in ("", "total") if name in names]
