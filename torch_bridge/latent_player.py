@@ -63,6 +63,7 @@ class LatentPlayer:
         self._keys = jax.jit(jax.vmap(jax.random.key))
         self._step = jax.jit(self._one_step, donate_argnums=2)
         self.normalise = jax.jit(lambda w: (w - w_mean_LD) / w_std_LD)
+        self.denormalise = jax.jit(lambda w: w * w_std_LD + w_mean_LD)
 
     @classmethod
     def from_tensors(

@@ -89,6 +89,14 @@ class Session:
         size = self._world.size
         return np.stack([self.step(code) for code in numbers]) if numbers else np.zeros((0, size, size, 3), np.uint8)
 
+    def snap(self) -> None:
+        """Go on from the w that the encoder finds in the newest frame: see `World.reencode_every`.
+
+        Raises:
+            ValueError: there was no `reset` before.
+        """
+        self._state = self._world.snapped(self._started())
+
     def snapshot(self) -> Snapshot:
         """Where the player is now, to come back to with `restore` as often as wanted."""
         return Snapshot(LatentPlayer.copy(self._started()), self._steps)

@@ -232,6 +232,11 @@ class World:
         w_BLD = to_jax(self.codec.encode(frames_BHWC), device=self.jax_device)
         return state._replace(w_BLD=self.player.normalise(w_BLD))
 
+    def snapped(self, state: LatentState) -> LatentState:
+        """The state with the w that the encoder finds in the frame of the newest w."""
+        w_BLD = self.player.denormalise(state.w_BLD)
+        return self.reencoded(state, self.codec.decode(to_torch(w_BLD)))
+
     def rollout_batch(
         self,
         frames_BTHWC: np.ndarray,
