@@ -21,6 +21,7 @@ from train.errors import UserError
 COMMANDS = (
     "prepare",
     "train",
+    "play",
     "rollout",
     "evaluate",
     "compare",

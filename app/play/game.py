@@ -82,7 +82,7 @@ class Game:
         return runs_of(moment.code for moment in self._moments)
 
     def marks(self) -> list[Mark]:
-        """Snaps and changes of settings of this branch; with prompt, seed, first settings and codes they make it anew."""
+        """Snaps and changes of settings on the way; with prompt, seed, first settings and codes they say all."""
         found, before = [], self.first_settings
         for step, moment in enumerate([None, *self._moments]):
             after = self._moments[step].settings if step < len(self._moments) else self.settings

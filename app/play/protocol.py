@@ -242,9 +242,7 @@ def unpack(message: bytes) -> tuple[FrameMessage, int, int]:
     if len(message) != HEADER_BYTES + first + second:
         raise ProtocolError("the frame is cut off")
     jpeg, truth = message[HEADER_BYTES : HEADER_BYTES + first], message[HEADER_BYTES + first :]
-    frame = FrameMessage(
-        step, None if code == NO_CODE else code, flags & ~TRUTH, jpeg, truth or None, stamp, step_us
-    )
+    frame = FrameMessage(step, None if code == NO_CODE else code, flags & ~TRUTH, jpeg, truth or None, stamp, step_us)
     return frame, number, wait_us
 
 

@@ -1,4 +1,4 @@
-"""Files that a page sends as prompts: judged by their first bytes, then decoded in a process of bounded memory and time.
+"""Files that a page sends as prompts: judged by their first bytes, decoded in a process of bounded memory and time.
 
 A file comes from anywhere, and decoders have faults. So nothing of it is opened in the server's own process, formats
 that may name other files (playlists) are not taken, and a file that takes too long ends with its process.
