@@ -210,8 +210,8 @@ class Game:
         return frames
 
     def _forget(self) -> None:
-        """Drop the frame that has become too old."""
-        if (place := len(self._moments) - FRAMES_KEPT - 1) >= 0:
+        """Drop the frame that has become older than `oldest`."""
+        if (place := self.oldest - 2) >= 0:
             old = self._moments[place]
             self._moments[place] = Moment(old.code, old.settings, None, old.snapped)
 

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from starlette.websockets import WebSocket
@@ -28,6 +28,7 @@ from train.errors import UserError
 
 T = TypeVar("T")
 
+DECODING = 2  # uploads of all players at once
 COMMANDS = 64  # that may wait
 BUSY_EVERY = 50  # steps of a jump between two notes of how far it is
 HURRY = 0.5  # of a period: the least time between two steps when a key was pressed
@@ -43,6 +44,7 @@ class Shared:
     gallery: Gallery
     films: Films
     idle_seconds: float
+    decoding: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(DECODING))
 
 
 class Player:
@@ -182,7 +184,8 @@ class Player:
         world = self._shared.world
         self._outbox.text(type="busy", what="upload", done=0, total=1)
         try:
-            frames_THWC = await decode_upload(data, size=world.size, fps=world.fps)
+            async with self._shared.decoding:
+                frames_THWC = await decode_upload(data, size=world.size, fps=world.fps)
         except UploadError as error:
             self._refuse("upload", str(error))
             return
@@ -208,7 +211,8 @@ class Player:
                 await self._step(code)
                 continue
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), delay)
+                async with asyncio.timeout(delay):  # not wait_for, which in Python 3.11 may swallow a cancellation
+                    await self._wake.wait()
 
     def _next_code(self) -> int | None:
         """The code of the next step; None where the world waits."""

@@ -6,6 +6,7 @@ that may name other files (playlists) are not taken, and a file that takes too l
 
 import asyncio
 import io
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -65,25 +66,27 @@ async def decode_upload(data: bytes, *, size: int, fps: float) -> UInt8[np.ndarr
     """
     suffix = suffix_of(data)
     frames = max(1, round(fps * UPLOAD_SECONDS))
-    with tempfile.TemporaryDirectory(prefix="genie-upload-") as folder:
-        path = Path(folder, f"upload{suffix}")
-        await asyncio.to_thread(path.write_bytes, data)
-        words = [sys.executable, "-m", "app.play.upload_worker", str(path), str(size), str(fps), str(frames)]
-        pipe, null = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
-        process = await asyncio.create_subprocess_exec(*words, stdin=null, stdout=pipe, stderr=pipe)
-        try:
-            out, said = await asyncio.wait_for(process.communicate(), DECODE_SECONDS)
-        except TimeoutError as error:
-            raise UploadError(f"The file took longer than {DECODE_SECONDS:.0f} s to read.") from error
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-    if process.returncode == 3:  # the worker's own refusal
-        raise UploadError(said.decode(errors="replace").strip().splitlines()[-1])
-    if process.returncode:
+    done = await asyncio.to_thread(_run_worker, data, suffix, (size, fps, frames))
+    if done.returncode == 3:  # the worker's own refusal
+        raise UploadError(done.stderr.decode(errors="replace").strip().splitlines()[-1])
+    if done.returncode:
         raise UploadError("The file cannot be read: it is damaged, or larger than the memory that is given to it.")
-    frames_THWC = np.load(io.BytesIO(out), allow_pickle=False)
+    frames_THWC = np.load(io.BytesIO(done.stdout), allow_pickle=False)
     if frames_THWC.dtype != np.uint8 or frames_THWC.shape[1:] != (size, size, 3) or not len(frames_THWC):
         raise UploadError("The file holds no picture.")
     return frames_THWC
+
+
+def _run_worker(data: bytes, suffix: str, numbers: tuple[float, ...]) -> subprocess.CompletedProcess[bytes]:
+    with tempfile.TemporaryDirectory(prefix="genie-upload-") as folder:
+        path = Path(folder, f"upload{suffix}")
+        path.write_bytes(data)
+        words = [sys.executable, "-m", "app.play.upload_worker", str(path), *map(str, numbers)]
+        try:
+            # close_fds=False: spawned without a fork, which the frameworks' threads may not survive. No file is
+            # inherited. (asyncio's own subprocesses fork under uvloop.)
+            return subprocess.run(
+                words, stdin=subprocess.DEVNULL, capture_output=True, timeout=DECODE_SECONDS, close_fds=False
+            )
+        except subprocess.TimeoutExpired as error:
+            raise UploadError(f"The file took longer than {DECODE_SECONDS:.0f} s to read.") from error
