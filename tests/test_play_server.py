@@ -156,6 +156,21 @@ async def test_rewind_cuts_and_a_link_gives_the_same_picture(port):
         assert (await other.told("codes"))["step"] == 18  # it waits at the end
 
 
+async def test_a_tap_between_two_steps_counts(port):
+    async with page(port) as talking:
+        await talking.begin()
+        await talking.say("hold", code=1, stamp=1)
+        await talking.say("speed", factor=0.1)
+        await talking.hear(lambda: len(talking.frames) > 2)
+        await talking.say("hold", code=6, stamp=2)
+        await talking.say("hold", code=1, stamp=3)
+        await talking.say("hold", code=5, stamp=4)
+        await talking.say("hold", code=None, stamp=5)
+        await talking.hear(lambda: talking.frames[-1].code == 5)
+        assert talking.frames[-1].stamp == 5
+        assert [code for code in codes_shown(talking) if code != 1] == [5]  # the last key, once
+
+
 async def test_a_key_ends_a_replay(port):
     async with page(port) as talking:
         await talking.begin(actions=[[1, 5000]])

@@ -26,6 +26,7 @@ from torch_bridge.exchange import to_jax, to_torch
 from torch_bridge.frame_codec import FrameCodec, count_decoder_flops, count_encoder_flops, count_parameters
 from torch_bridge.latent_player import Knobs, LatentPlayer, LatentState
 from torch_bridge.manifest import Code, WorldManifest
+from torch_bridge.notebook import world_html
 from torch_bridge.play_arguments import Codes, Frames, check_codes, check_frames
 from torch_bridge.play_settings import check_knobs, check_steps, seeds_of
 from torch_bridge.rollout_batches import batch_steps
@@ -101,6 +102,10 @@ class World:
         named = {n.removeprefix(prefix): a for n, a in self._tensors["actions"].items() if n.startswith(prefix)}
         branches = {name.partition("/")[0] for name in named}
         return unflatten_tree(named, {b: shapes[b] for b in branches & set(shapes)}, what="the action model")
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: a film strip of each action."""
+        return world_html(self)
 
     def session(self) -> Session:
         """A player of its own in this world, beside all others."""

@@ -58,6 +58,7 @@ class Player:
         self._wake = asyncio.Event()
         self._playing, self._parked, self._speed = True, False, 1.0
         self._held: int | None = None
+        self._tapped: int | None = None  # pressed since the last step, perhaps let go again
         self._rest = rest_code(shared.world.codes)
         self._stamp = 0
         self._led: deque[int] = deque()
@@ -168,7 +169,7 @@ class Player:
         pressed = code is not None and code != self._held
         self._held, self._stamp = code, stamp
         if code is not None:
-            self._parked = False
+            self._parked, self._tapped = False, code
         if pressed:  # the answer to a key shall not wait for the whole of the period
             self._due = min(self._due, self._last + self._period * HURRY)
         if led:
@@ -220,10 +221,11 @@ class Player:
             return None
         if self._led:
             return self._led[0]
-        return self._rest if self._held is None else self._held
+        return next((code for code in (self._held, self._tapped, self._rest) if code is not None), None)
 
     async def _step(self, code: int) -> None:
         began, stamp = time.perf_counter(), self._stamp
+        self._tapped = None
         await self._keep_marks()
         if led := bool(self._led):
             self._led.popleft()
@@ -281,11 +283,13 @@ class Player:
         self._outbox.forget_frames()
         self._led = deque(led or codes)
         self._marks = deque(sorted(command.marks, key=lambda mark: mark.step))
-        self._parked = False
+        self._parked, self._tapped = False, None
         self._due = time.perf_counter() + self._period
         game = self._game
-        about = {"prompt": prompt.id, "seed": game.seed, "frames": game.frames_used, "truth": game.truth_frames}
-        self._outbox.text(type="started", **about)
+        self._outbox.text(
+            type="started", prompt=prompt.id, name=prompt.name, uploaded=prompt.uploaded, seed=game.seed,
+            frames=game.frames_used, truth=game.truth_frames,
+        )  # fmt: skip
         if command.jump:
             await self._jump()
         else:
@@ -353,8 +357,8 @@ class Player:
 
     def _tell(self) -> None:
         settings = self._game.settings.model_dump()
-        about = {"playing": self._playing, "speed": self._speed, "rest": self._rest, "led": len(self._led)}
-        self._outbox.text(type="state", **about, settings=settings)
+        about = {"playing": self._playing, "parked": self._parked, "speed": self._speed, "rest": self._rest}
+        self._outbox.text(type="state", **about, led=len(self._led), settings=settings)
 
     def _tell_codes(self) -> None:
         game = self._game
