@@ -33,12 +33,13 @@ def test_shows_what_each_action_does_and_disturbs_nobody():
     other.reset(prompts["00"])
     frames = other.rollout([2] * 16)
     for place, step in enumerate((1, 4, 8, 16), start=1):
-        assert np.array_equal(shown[2 * 5 + place], frames[step - 1])
+        # a batch may round otherwise in the last bit
+        assert np.abs(shown[2 * 5 + place].astype(int) - frames[step - 1]).max() <= 1
     assert "&lt;go 7&gt;" in text
     assert "<go" not in text
     tags = []
     parser = HTMLParser()
-    parser.handle_starttag = lambda tag, attrs: tags.append(tag)
+    parser.handle_starttag = lambda tag, _: tags.append(tag)
     parser.feed(text)
     assert tags.count("img") == len(shown)
 
