@@ -6,7 +6,7 @@ MINUTES ?= 13
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo readme test lint format clean
+.PHONY: help setup demo play readme test lint format clean
 
 help:  ## list what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
@@ -25,8 +25,12 @@ demo: setup  ## train a small world from the bundled clip, evaluate it, write a 
 	$(BIN)/genie rollout $(RUN) --actions random --steps 120 -o $(RUN)/rollout.mp4 -o $(RUN)/rollout.gif -o $(RUN)/rollout.png
 	@echo
 	@echo 'The film is $(RUN)/rollout.mp4, pictures of every stage are in $(RUN)/previews, the numbers in $(RUN)/evaluation.'
+	@echo 'Play it in the browser:         make play'
 	@echo 'Hold an action of your choice:  $(BIN)/genie rollout $(RUN) --actions hold:2 --steps 60 -o hold.mp4'
 	@echo 'A world of your own video:      $(BIN)/genie train my_video.mp4 --run runs/mine --minutes 60'
+
+play: setup  ## play the demo's world in the browser, or the bundled one before there is a demo
+	$(BIN)/genie play $(if $(wildcard $(RUN)/world/world.json),$(RUN))
 
 readme: setup  ## cross-check the demo's world; put its figures and pictures into the README
 	$(BIN)/genie crosscheck $(RUN) --json > $(RUN)/crosscheck.json

@@ -261,6 +261,7 @@ def _farewell(run: Run, config: Config, worked: list[str], log: Log) -> None:
     if stopped := [name for name, record in stages.items() if record.stopped_at is not None]:
         log(f"time ran out on {', '.join(stopped)}: more --minutes, or --minutes none, continue them")
     log(f"the world is in {world} ({duration(spent)} of training, previews in {run.path / 'previews'})")
-    log(f"  see it:      genie rollout {world} --actions random --steps 100 -o rollout.mp4")
+    log(f"  play it:     genie play {world}")
+    log(f"  a film:      genie rollout {world} --actions random --steps 100 -o rollout.mp4")
     log(f"  its actions: genie inspect {world}")
     log(f"  measure it:  genie evaluate {world} --video ANOTHER.mp4")
