@@ -1,0 +1,54 @@
+// The frames that were received on this branch, as JPEGs by step: what the timeline shows and scrubs through.
+
+const LARGEST = 96 * 2 ** 20; // bytes that are kept; above, every second frame of the older half goes
+
+export class History {
+  constructor() {
+    this.pictures = new Map(); // step -> Uint8Array, in the order of steps
+    this.bytes = 0;
+  }
+
+  get last() {
+    let last = 0;
+    if (this.newest !== undefined) last = this.newest;
+    return last;
+  }
+
+  add(step, bytes) {
+    this.#remove(step);
+    this.pictures.set(step, bytes);
+    this.bytes += bytes.byteLength;
+    this.newest = Math.max(this.newest ?? 0, step);
+    if (this.bytes > LARGEST) this.#thin();
+  }
+
+  /** Forget the frames after a step. */
+  cut(step) {
+    for (const known of [...this.pictures.keys()]) if (known > step) this.#remove(known);
+    this.newest = Math.min(this.newest ?? 0, step);
+  }
+
+  clear() {
+    this.pictures.clear();
+    this.bytes = 0;
+    this.newest = undefined;
+  }
+
+  /** The picture of the newest kept step that is not after this one; null where there is none. */
+  before(step) {
+    for (let known = step; known >= 0; known -= 1) if (this.pictures.has(known)) return this.pictures.get(known);
+    return null;
+  }
+
+  #remove(step) {
+    const old = this.pictures.get(step);
+    if (!old) return;
+    this.bytes -= old.byteLength;
+    this.pictures.delete(step);
+  }
+
+  #thin() {
+    const older = [...this.pictures.keys()].slice(0, Math.floor(this.pictures.size / 2));
+    older.forEach((step, place) => place % 2 && this.#remove(step));
+  }
+}
