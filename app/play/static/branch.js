@@ -4,8 +4,8 @@
 export class Branch {
   constructor() {
     this.codes = []; // of steps 1, 2, ...
-    this.guessed = false; // whether a gap was filled
-    this.pure = true; // whether prompt, seed, settings and codes say all that happened
+    this.settings = {}; // that the branch began with
+    this.marks = []; // snaps and changes of settings on the way, as the server tells them
   }
 
   get step() {
@@ -14,21 +14,22 @@ export class Branch {
 
   /** A frame came: its step was led by this code. */
   record(step, code) {
-    if (step <= this.step || code === null) return;
-    if (step > this.step + 1) this.guessed = true;
+    if (code === null) return;
     while (this.step < step) this.codes.push(code);
   }
 
   /** Forget what came after a step. */
   cut(step) {
     this.codes.length = Math.min(this.step, step);
+    this.marks = this.marks.filter((mark) => mark.step <= step);
   }
 
-  /** The server's list up to its step; what is newer here stays. @param {[number, number][]} runs */
-  learn(runs) {
-    const exact = runs.flatMap(([code, count]) => new Array(count).fill(code));
+  /** The server's list up to its step; what is newer here stays. */
+  learn({ actions, settings, marks }) {
+    const exact = actions.flatMap(([code, count]) => new Array(count).fill(code));
     this.codes = [...exact, ...this.codes.slice(exact.length)];
-    this.guessed = false;
+    this.settings = settings;
+    this.marks = marks;
   }
 
   /** @returns {[number, number][]} code and count, in order */

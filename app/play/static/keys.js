@@ -1,0 +1,76 @@
+// What is held: keys of the keyboard, fingers, buttons of a gamepad, one stack for all. The last press wins, and letting
+// go returns to the one before.
+
+const ARROWS = { ArrowLeft: "a", ArrowRight: "d", ArrowUp: "w", ArrowDown: "s" };
+const TRAPS = new Set(["Tab", "Escape"]); // keys that stay the browser's: nobody may be locked in
+const FIELDS = "input, select, textarea, [contenteditable], dialog";
+
+/** A world's keys and their stand-ins: its own first, then numbers, then arrows for WASD and the reverse. */
+export function keymap(codes) {
+  const map = new Map();
+  codes.forEach(({ key }, code) => !TRAPS.has(key) && map.set(key, code));
+  const add = (key, code) => code !== undefined && !map.has(key) && map.set(key, code);
+  const own = new Map(map);
+  codes.forEach((_, code) => code < 9 && add(String(code + 1), code));
+  for (const [arrow, letter] of Object.entries(ARROWS)) {
+    add(arrow, own.get(letter));
+    add(letter, own.get(arrow));
+  }
+  return map;
+}
+
+/** The name of a key as the browser gives it; letters small. */
+export const nameOf = (event) => (event.key.length === 1 ? event.key.toLowerCase() : event.key);
+
+export class Holds {
+  /** @param {(code: number|null) => void} changed with the code that is held now */
+  constructor(changed) {
+    this.changed = changed;
+    this.stack = new Map(); // source -> code, oldest first
+  }
+
+  press(source, code) {
+    this.stack.delete(source);
+    this.stack.set(source, code);
+    this.changed(code);
+  }
+
+  release(source) {
+    if (this.stack.delete(source)) this.changed([...this.stack.values()].at(-1) ?? null);
+  }
+
+  releaseAll() {
+    if (!this.stack.size) return;
+    this.stack.clear();
+    this.changed(null);
+  }
+}
+
+/**
+ * Listen to the keyboard.
+ * @param {Holds} holds
+ * @param {() => Map<string, number>} map of the world
+ * @param {(key: string, shift: boolean) => boolean} command does what a key means to the page; whether it means something
+ * @param {HTMLElement} stage takes the focus when a field is left
+ */
+export function listen(holds, map, command, stage) {
+  document.addEventListener("keydown", (event) => {
+    const field = event.target.closest?.(FIELDS);
+    if (event.key === "Escape" && field && !field.closest("dialog")) stage.focus({ preventScroll: true });
+    if (field || event.ctrlKey || event.metaKey || event.altKey) return;
+    const onButton = event.target.closest?.("button, a, summary") && (event.key === " " || event.key === "Enter");
+    if (onButton) return;
+    const key = nameOf(event);
+    const code = event.shiftKey ? undefined : map().get(key);
+    if (code !== undefined) {
+      if (!event.repeat) holds.press(`key:${event.code}`, code);
+    } else if (event.repeat && key !== "," && key !== ".") {
+      return;
+    } else if (!command(key, event.shiftKey)) {
+      return;
+    }
+    event.preventDefault();
+  });
+  document.addEventListener("keyup", (event) => holds.release(`key:${event.code}`));
+  window.addEventListener("blur", () => holds.releaseAll());
+}

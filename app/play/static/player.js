@@ -1,0 +1,282 @@
+// The player's side of a game: what the server said last, what is asked of it, and how a game goes on after a restart.
+
+import { Branch } from "./branch.js";
+import { Connection } from "./connection.js";
+import { History } from "./history.js";
+import { Stats } from "./stats.js";
+
+const ASK_CODES_EVERY = 2000; // ms, while it plays: what a restart goes on from
+const LONGEST_TAP = 1000; // ms that a released key waits for a frame that knew it
+const LONGEST_REPLAY = 20000; // steps that the server takes
+
+/** A pause for a reason that the page gave; any action ends it. */
+const PAUSES = { rewind: "Back in time. Hold an action to branch from here.", hidden: "Paused while the page was hidden." };
+
+/**
+ * Handlers: `change()` after every change of `state`; `frame(Frame)`; `began()` a new game's first answer;
+ * `film(message)`; `tell(text, kind)`.
+ */
+export class Player {
+  constructor(handlers) {
+    this.handlers = handlers;
+    this.connection = new Connection({
+      message: (message) => this.#take(message),
+      frame: (frame) => this.#frame(frame),
+      down: (how) => this.#down(how),
+    });
+    this.stats = new Stats();
+    this.history = new History();
+    this.branch = new Branch();
+    this.files = new Map(); // of uploaded prompts by ID, to be sent again after a restart
+    this.uploading = null; // {file, then}: the upload that the server works on
+    this.waitingForCodes = [];
+    this.stamp = 0;
+    this.state = {
+      link: "connecting", world: null, limits: null, prompts: [], prompt: null, seed: 0, truth: 0, comparing: false,
+      playing: false, speed: 1, rest: null, own: {}, settings: {}, led: 0, held: null, code: null, step: 0, busy: null,
+      paused: null,
+    }; // prettier-ignore
+  }
+
+  connect() {
+    this.#set({ link: "connecting" });
+    this.connection.open();
+  }
+
+  /** Begin anew from a prompt. */
+  start(prompt, { seed = 0, actions = [], jump = false, compare = false, settings = {}, marks = [], on = true } = {}) {
+    const message = { type: "start", prompt, seed, actions, jump, compare, settings, marks };
+    if (!this.connection.send(message)) return this.handlers.tell("This is too long to be played again.", "fault");
+    this.connection.send({ type: "play", on });
+    this.stats.forget();
+    if (!jump) this.#newBranch();
+    this.#set({ prompt, seed, comparing: compare, paused: null, code: null, ...(jump ? {} : { step: 0 }) });
+  }
+
+  /** The code that is held from now on; null for none. A tap leads at least one step. */
+  hold(code) {
+    if (code === this.state.held) return;
+    clearTimeout(this.releasing);
+    if (code === null && this.state.playing && this.answered < this.pressedStamp) {
+      this.release = () => this.#hold(null);
+      this.releasing = setTimeout(() => this.#released(), LONGEST_TAP);
+      this.#set({ held: null });
+    } else {
+      this.release = null;
+      this.#hold(code);
+      if (code !== null && !this.state.playing && this.state.paused) this.play(true);
+    }
+  }
+
+  play(on, reason = null) {
+    this.connection.send({ type: "play", on });
+    if (!on) this.stats.forget();
+    this.#set({ paused: on ? null : reason });
+    if (reason) this.handlers.tell(PAUSES[reason]);
+  }
+
+  once() {
+    if (this.state.playing) this.play(false);
+    this.connection.send({ type: "step", code: this.state.held });
+  }
+
+  rewind(step) {
+    if (this.state.truth) this.#set({ comparing: false });
+    this.connection.send({ type: "rewind", step });
+    this.stats.forget();
+    this.#set({ paused: "rewind" });
+  }
+
+  speed(factor) {
+    this.connection.send({ type: "speed", factor });
+  }
+
+  rest(code) {
+    this.connection.send({ type: "rest", code });
+  }
+
+  /** Settings that are the player's, not the world's own; the others are left out or null. */
+  set(settings) {
+    this.connection.send({ type: "settings", ...settings });
+  }
+
+  snap() {
+    this.connection.send({ type: "snap" });
+  }
+
+  film(kind, first, last, overlay) {
+    this.connection.send({ type: "film", kind, first, last, overlay });
+  }
+
+  drop(prompt) {
+    this.connection.send({ type: "drop", prompt });
+    this.files.delete(prompt);
+    this.#set({ prompts: this.state.prompts.filter((one) => one.id !== prompt) });
+  }
+
+  /** Send a file as a prompt; `then(id)` follows when it is one. */
+  upload(file, then) {
+    const limit = this.state.limits?.upload_bytes ?? 0;
+    if (this.uploading) return this.handlers.tell("One file at a time: the one before is still being read.", "fault");
+    if (file.size > limit) {
+      const text = `${file.name || "The file"} has ${mega(file.size)} MB; the server takes ${mega(limit)} MB.`;
+      return this.handlers.tell(text, "fault");
+    }
+    if (!this.connection.sendFile(file)) return this.handlers.tell("There is no connection to the server.", "fault");
+    this.uploading = { file, then };
+    this.#set({ busy: { what: "upload", done: 0, total: 0 } });
+  }
+
+  /** The exact codes of this branch from the server. @returns {Promise<object>} a `codes` message */
+  codes() {
+    return new Promise((resolve, reject) => {
+      if (!this.connection.send({ type: "codes" })) reject(new Error("There is no connection to the server."));
+      else this.waitingForCodes.push(resolve);
+    });
+  }
+
+  /** A frame was drawn. */
+  drew(frame, now) {
+    this.connection.send({ type: "ack", number: frame.number });
+    this.stats.drew(frame.stamp, now);
+  }
+
+  /** Settings that differ from the world's own, as `start` takes them. */
+  changedSettings() {
+    const { settings, own } = this.state;
+    return Object.fromEntries(Object.entries(settings).filter(([name, value]) => own[name] && value !== own[name].value));
+  }
+
+  #hold(code) {
+    const stamp = ++this.stamp;
+    this.connection.send({ type: "hold", code, stamp });
+    if (code !== null && this.state.playing) {
+      this.pressedStamp = stamp;
+      this.stats.pressed(stamp, performance.now());
+    }
+    this.#set({ held: code, comparing: false });
+  }
+
+  #released() {
+    clearTimeout(this.releasing);
+    this.release?.();
+    this.release = null;
+  }
+
+  #frame(frame) {
+    const { state } = this;
+    if (frame.cut) {
+      this.branch.cut(frame.step);
+      this.history.cut(frame.step);
+    }
+    this.branch.record(frame.step, frame.code);
+    this.history.add(frame.step, frame.picture);
+    state.step = frame.step;
+    state.code = frame.code;
+    this.answered = frame.stamp;
+    if (this.release && frame.stamp >= this.pressedStamp) this.#released();
+    this.handlers.frame(frame);
+    const now = performance.now();
+    if (state.playing && now - (this.askedCodes ?? 0) > ASK_CODES_EVERY) {
+      this.askedCodes = now;
+      this.connection.send({ type: "codes" });
+    }
+  }
+
+  #take(message) {
+    const { type, ...fields } = message;
+    if (type === "hello") this.#hello(fields);
+    else if (type === "started") this.#started(fields);
+    else if (type === "state") this.#state(fields);
+    else if (type === "codes") this.#codes(fields);
+    else if (type === "prompt") this.#prompt(fields);
+    else if (type === "busy") this.#set({ busy: fields });
+    else if (type === "film") this.#set({ busy: null }, () => this.handlers.film(fields));
+    else if (type === "refused") this.#refused(fields);
+  }
+
+  #hello({ world, rest, settings, prompts, limits }) {
+    const own = Object.fromEntries(Object.entries(settings).filter(([, range]) => range !== null));
+    const before = this.state.prompt === null ? null : { ...this.state };
+    this.#set({ link: "live", world, rest, own, prompts, limits, busy: null, settings: values(own), held: null });
+    this.answered = this.pressedStamp = this.stamp = 0;
+    if (before) this.#again(before);
+    else this.handlers.began();
+  }
+
+  /** After a restart of the server: the same game, at the step where it was. */
+  #again(before) {
+    const actions = this.branch.step <= LONGEST_REPLAY ? this.branch.runs() : [];
+    const { settings, marks } = this.branch;
+    const begin = (prompt) => {
+      if (before.rest !== this.state.rest) this.rest(before.rest);
+      if (before.speed !== 1) this.speed(before.speed);
+      if (before.comparing) this.start(prompt, { seed: before.seed, compare: true, settings, on: before.playing });
+      else this.start(prompt, { seed: before.seed, actions, jump: actions.length > 0, settings, marks, on: before.playing });
+      this.#set({ paused: before.paused });
+    };
+    const file = this.files.get(before.prompt);
+    this.handlers.tell("Connected again.");
+    if (this.state.prompts.some((one) => one.id === before.prompt)) begin(before.prompt);
+    else if (file) this.upload(file, begin);
+    else {
+      this.state.prompt = null;
+      this.handlers.tell("The prompt is gone with the server; the first one takes its place.", "fault");
+      this.handlers.began();
+    }
+  }
+
+  #started({ prompt, seed, truth }) {
+    this.#set({ prompt, seed, truth, busy: null });
+  }
+
+  #state(fields) {
+    const ended = this.state.led > 0 && fields.led === 0 && this.state.comparing;
+    this.#set({ ...fields, settings: { ...values(this.state.own), ...known(fields.settings) } });
+    if (ended) this.handlers.tell("The true continuation ends here. Hold an action to play on.");
+  }
+
+  #codes(fields) {
+    this.branch.learn(fields);
+    this.waitingForCodes.splice(0).forEach((resolve) => resolve(fields));
+  }
+
+  #prompt({ again, ...prompt }) {
+    const { file, then } = this.uploading ?? {};
+    this.uploading = null;
+    if (file) this.files.set(prompt.id, file);
+    if (file?.name && !again) prompt.name = file.name;
+    const others = this.state.prompts.filter((one) => one.id !== prompt.id);
+    this.#set({ prompts: [...others, prompt], busy: null });
+    then?.(prompt.id);
+  }
+
+  #refused({ what, reason }) {
+    if (what === "upload") this.uploading = null;
+    this.#set({ busy: null });
+    this.handlers.tell(reason, "fault");
+  }
+
+  #down({ code, reason, delay }) {
+    this.uploading = null;
+    this.stats.forget();
+    this.waitingForCodes = [];
+    this.release = null;
+    this.#set({ link: delay === null ? "stopped" : "down", held: null, busy: null, reason, delay, closed: code });
+  }
+
+  #newBranch() {
+    this.branch = new Branch();
+    this.history.clear();
+  }
+
+  #set(fields, then) {
+    Object.assign(this.state, fields);
+    this.handlers.change();
+    then?.();
+  }
+}
+
+const mega = (bytes) => (bytes / 2 ** 20).toFixed(1);
+const values = (own) => Object.fromEntries(Object.entries(own).map(([name, range]) => [name, range.value]));
+const known = (settings) => Object.fromEntries(Object.entries(settings ?? {}).filter(([, value]) => value !== null));
