@@ -1,0 +1,77 @@
+// The buttons of the actions: held by mouse, fingers or keys; lit while held, marked while a replay plays them.
+
+/** How a key is written on a cap. */
+const CAPS = { ArrowLeft: "←", ArrowRight: "→", ArrowUp: "↑", ArrowDown: "↓", " ": "Space" };
+export const capOf = (key) => CAPS[key] ?? (key.length === 1 ? key.toUpperCase() : key);
+
+/** A colour of its own for each code, the same on buttons and on the timeline. */
+export const colourOf = (code, count) => `hsl(${Math.round((code * 360) / count + 28) % 360} 78% 60%)`;
+
+export class ActionPanel {
+  /**
+   * @param {HTMLElement} place
+   * @param {import("./keys.js").Holds} holds
+   */
+  constructor(place, holds) {
+    Object.assign(this, { place, holds, buttons: [] });
+  }
+
+  /** Buttons for the codes of a world. */
+  build(codes) {
+    this.holds.releaseAll();
+    this.buttons = codes.map((code, number) => this.#button(code, number, codes.length));
+    this.place.replaceChildren(...this.buttons);
+  }
+
+  /** @param {number|null} held by the player @param {number|null} taken that led to the frame on the screen */
+  show(held, taken) {
+    this.buttons.forEach((button, code) => {
+      const pressed = String(code === held);
+      if (button.getAttribute("aria-pressed") !== pressed) button.setAttribute("aria-pressed", pressed);
+      button.classList.toggle("taken", code === taken);
+    });
+  }
+
+  #button({ name, key, usage }, code, count) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "action";
+    button.dataset.code = code;
+    button.setAttribute("aria-pressed", "false");
+    button.title = `${name}: key ${capOf(key)} or ${code + 1}; ${Math.round(usage * 100)}% of the footage`;
+    button.style.setProperty("--colour", colourOf(code, count));
+    const cap = document.createElement("kbd");
+    cap.textContent = capOf(key);
+    const label = document.createElement("span");
+    label.textContent = name;
+    button.append(cap, label);
+    this.#listen(button, code);
+    return button;
+  }
+
+  #listen(button, code) {
+    let handled = false; // whether the click that comes was a press that is over
+    const press = (source) => {
+      handled = true;
+      this.holds.press(source, code);
+    };
+    button.addEventListener("pointerdown", (event) => {
+      if (event.button !== 0) return;
+      button.setPointerCapture(event.pointerId);
+      press(`pointer:${event.pointerId}`);
+    });
+    for (const end of ["pointerup", "pointercancel", "lostpointercapture"])
+      button.addEventListener(end, (event) => this.holds.release(`pointer:${event.pointerId}`));
+    button.addEventListener("contextmenu", (event) => event.preventDefault()); // a long touch is a hold
+    button.addEventListener("keydown", (event) => {
+      if ((event.key === " " || event.key === "Enter") && !event.repeat) press(`key:${event.code}`);
+    });
+    button.addEventListener("click", () => {
+      // A click without a press before comes from a screen reader or a switch: it holds until the next one.
+      const source = `click:${code}`;
+      if (!handled && this.holds.stack.has(source)) this.holds.release(source);
+      else if (!handled) this.holds.press(source, code);
+      handled = false;
+    });
+  }
+}

@@ -1,0 +1,164 @@
+// The past of this branch as a strip of thumbnails over a band of its actions. Scrubbing shows the past at once;
+// letting go branches from there.
+
+import { decode } from "./frames.js";
+import { colourOf } from "./panel.js";
+
+const THUMB = 48; // pixels of a side
+const BAND = 6; // pixels of the band of actions
+const REDRAW = 300; // ms between redrawings while frames come in
+const by = (id) => document.getElementById(id);
+
+export class Timeline {
+  /**
+   * @param {import("./player.js").Player} player
+   * @param {import("./frames.js").Screen} screen
+   */
+  constructor(player, screen) {
+    Object.assign(this, { player, screen, thumbs: new Map(), scrubbing: false, byKey: false, drawnAt: 0, marked: null });
+    const scrub = by("scrub");
+    scrub.addEventListener("keydown", (event) => this.#key(event));
+    scrub.addEventListener("pointerdown", () => (this.byKey = false));
+    scrub.addEventListener("input", () => this.#look(Number(scrub.value)));
+    scrub.addEventListener("change", () => !this.byKey && this.#branch());
+    scrub.addEventListener("blur", () => this.#leave());
+    new ResizeObserver(() => this.draw()).observe(by("strip"));
+  }
+
+  /** Frames came or went. */
+  update() {
+    const now = performance.now();
+    if (now - this.drawnAt > REDRAW) this.draw();
+    else this.later ??= setTimeout(() => this.draw(), REDRAW);
+  }
+
+  /** Another branch: its thumbnails are others. */
+  clear() {
+    this.scrubbing = false;
+    this.#dropThumbs(() => true);
+    this.draw();
+  }
+
+  /** The branch was cut after a step. */
+  cut(step) {
+    this.#dropThumbs((known) => known > step);
+    this.draw();
+  }
+
+  /** Steps that are being recorded, null for none. */
+  mark(first) {
+    this.marked = first;
+    this.draw();
+  }
+
+  draw() {
+    clearTimeout(this.later);
+    this.later = undefined;
+    this.drawnAt = performance.now();
+    const strip = by("strip");
+    const width = strip.clientWidth;
+    if (!width) return;
+    const last = this.player.state.step;
+    const places = Math.max(1, Math.floor(width / THUMB));
+    this.span = Math.max(last, places - 1, 1);
+    const scale = (width - THUMB) / this.span; // pixels of a step
+    const stride = 2 ** Math.max(0, Math.ceil(Math.log2(THUMB / Math.max(scale, 0.001))));
+    strip.width = width;
+    const pen = strip.getContext("2d");
+    pen.imageSmoothingEnabled = false;
+    this.#dropThumbs((step) => step % stride);
+    for (let step = 0; step <= last; step += stride) this.#thumb(pen, step, step * scale);
+    this.#drawBand(pen, scale);
+    const scrub = by("scrub");
+    scrub.max = this.span;
+    if (!this.scrubbing) scrub.value = last;
+    this.#label(this.scrubbing ? Number(scrub.value) : last);
+  }
+
+  #thumb(pen, step, x) {
+    const known = this.thumbs.get(step);
+    if (known instanceof ImageBitmap) {
+      pen.drawImage(known, Math.round(x), 0, THUMB, THUMB);
+    } else if (!known) {
+      const bytes = this.player.history.before(step);
+      if (!bytes) return;
+      this.thumbs.set(step, "coming");
+      decode(bytes, { resizeWidth: THUMB, resizeHeight: THUMB, resizeQuality: "medium" }).then((bitmap) => {
+        if (this.thumbs.get(step) !== "coming") return bitmap.close();
+        this.thumbs.set(step, bitmap);
+        return this.update();
+      });
+    }
+  }
+
+  #drawBand(pen, scale) {
+    const count = this.player.state.world?.codes.length ?? 1;
+    let step = 0;
+    for (const [code, times] of this.player.branch.runs()) {
+      pen.fillStyle = colourOf(code, count);
+      pen.fillRect(step * scale + THUMB / 2, THUMB, Math.max(1, times * scale), BAND);
+      step += times;
+    }
+    if (this.marked === null) return;
+    pen.strokeStyle = "#ff4d5e";
+    pen.lineWidth = 3;
+    pen.strokeRect(this.marked * scale + 1.5, 1.5, (this.player.state.step - this.marked) * scale + THUMB - 3, THUMB - 3);
+  }
+
+  #look(step) {
+    const { state, history } = this.player;
+    const past = Math.min(step, state.step);
+    by("scrub").value = past;
+    if (!this.scrubbing && state.playing) {
+      this.resume = true;
+      this.player.play(false);
+    }
+    this.scrubbing = true;
+    const bytes = history.before(past);
+    if (bytes) this.screen.lookAt(bytes);
+    this.#label(past);
+  }
+
+  #branch() {
+    if (!this.scrubbing) return;
+    this.scrubbing = false;
+    this.resume = false;
+    const step = Number(by("scrub").value);
+    if (step < this.player.state.step) this.player.rewind(step);
+    else this.player.play(false, "rewind");
+    this.screen.looking = 0; // the picture stays until the frame of the rewind comes
+  }
+
+  #leave() {
+    if (!this.scrubbing) return;
+    this.scrubbing = false;
+    this.screen.present();
+    if (this.resume) this.player.play(true);
+    this.resume = false;
+    this.draw();
+  }
+
+  #key(event) {
+    this.byKey = true;
+    if (event.key === "Enter") this.#branch();
+    else if (event.key === "Escape") this.#leave();
+  }
+
+  #label(step) {
+    const { world, branch } = { world: this.player.state.world, branch: this.player.branch };
+    const seconds = world ? (step / world.fps).toFixed(1) : "0";
+    const code = step > 0 ? branch.codes[step - 1] : undefined;
+    const action = code === undefined || !world ? "" : `, ${world.codes[code]?.name}`;
+    const text = `step ${step} (${seconds} s)${action}`;
+    if (by("scrub-now").textContent !== text) by("scrub-now").textContent = text;
+    by("scrub").setAttribute("aria-valuetext", text);
+  }
+
+  #dropThumbs(which) {
+    for (const [step, bitmap] of this.thumbs) {
+      if (!which(step)) continue;
+      if (bitmap instanceof ImageBitmap) bitmap.close();
+      this.thumbs.delete(step);
+    }
+  }
+}
