@@ -8,30 +8,21 @@ export class History {
     this.bytes = 0;
   }
 
-  get last() {
-    let last = 0;
-    if (this.newest !== undefined) last = this.newest;
-    return last;
-  }
-
   add(step, bytes) {
     this.#remove(step);
     this.pictures.set(step, bytes);
     this.bytes += bytes.byteLength;
-    this.newest = Math.max(this.newest ?? 0, step);
     if (this.bytes > LARGEST) this.#thin();
   }
 
   /** Forget the frames after a step. */
   cut(step) {
     for (const known of [...this.pictures.keys()]) if (known > step) this.#remove(known);
-    this.newest = Math.min(this.newest ?? 0, step);
   }
 
   clear() {
     this.pictures.clear();
     this.bytes = 0;
-    this.newest = undefined;
   }
 
   /** The picture of the newest kept step that is not after this one; null where there is none. */

@@ -3,6 +3,7 @@
 
 const ARROWS = { ArrowLeft: "a", ArrowRight: "d", ArrowUp: "w", ArrowDown: "s" };
 const TRAPS = new Set(["Tab", "Escape"]); // keys that stay the browser's: nobody may be locked in
+const STEPPING = new Set([",", "."]); // keys of the page that repeat while they are held
 const FIELDS = "input, select, textarea, [contenteditable], dialog";
 
 /** A world's keys and their stand-ins: its own first, then numbers, then arrows for WASD and the reverse. */
@@ -61,15 +62,18 @@ export function listen(holds, map, command, stage) {
     const onButton = event.target.closest?.("button, a, summary") && (event.key === " " || event.key === "Enter");
     if (onButton) return;
     const key = nameOf(event);
-    const code = event.shiftKey ? undefined : map().get(key);
-    if (code !== undefined) {
-      if (!event.repeat) holds.press(`key:${event.code}`, code);
-    } else if (event.repeat && key !== "," && key !== ".") {
-      return;
-    } else if (!command(key, event.shiftKey)) {
-      return;
+    const shift = event.shiftKey && !map().has("Shift");
+    const code = map().get(key);
+    if (event.repeat && ((code !== undefined && !shift) || !STEPPING.has(key))) {
+      if (code !== undefined) event.preventDefault();
+    } else if (shift && command(key, true)) {
+      event.preventDefault();
+    } else if (code !== undefined) {
+      holds.press(`key:${event.code}`, code);
+      event.preventDefault();
+    } else if (command(key, shift)) {
+      event.preventDefault();
     }
-    event.preventDefault();
   });
   document.addEventListener("keyup", (event) => holds.release(`key:${event.code}`));
   window.addEventListener("blur", () => holds.releaseAll());

@@ -9,12 +9,17 @@ const ASK_CODES_EVERY = 2000; // ms, while it plays: what a restart goes on from
 const LONGEST_TAP = 1000; // ms that a released key waits for a frame that knew it
 const LONGEST_REPLAY = 20000; // steps that the server takes
 
-/** A pause for a reason that the page gave; any action ends it. */
-const PAUSES = { rewind: "Back in time. Hold an action to branch from here.", hidden: "Paused while the page was hidden." };
+/** Pauses that any action ends, and what is said of them. */
+const PAUSES = {
+  rewind: null, // the picture's badge says it
+  hidden: "Paused while the page was hidden.",
+  replay: "The replay ends here. Hold an action to play on.",
+  comparison: "The true continuation ends here. Hold an action to play on.",
+};
 
 /**
- * Handlers: `change()` after every change of `state`; `frame(Frame)`; `began()` a new game's first answer;
- * `film(message)`; `tell(text, kind)`.
+ * Handlers: `change()` after every change of `state`; `frame(Frame)`; `choose(refused)`: nothing is played yet, a first
+ * game is wanted, `refused` where the last choice was; `started()`: a new branch; `film(message)`; `tell(text, kind)`.
  */
 export class Player {
   constructor(handlers) {
@@ -29,13 +34,14 @@ export class Player {
     this.branch = new Branch();
     this.files = new Map(); // of uploaded prompts by ID, to be sent again after a restart
     this.uploading = null; // {file, then}: the upload that the server works on
+    this.starts = []; // messages that the server has not answered yet
     this.waitingForCodes = [];
-    this.stamp = 0;
+    this.stamp = this.pressedStamp = this.answered = 0;
     this.state = {
       link: "connecting", world: null, limits: null, prompts: [], prompt: null, seed: 0, truth: 0, comparing: false,
       playing: false, speed: 1, rest: null, own: {}, settings: {}, led: 0, held: null, code: null, step: 0, busy: null,
-      paused: null,
-    }; // prettier-ignore
+      paused: null, reason: "", delay: null, closed: null,
+    };
   }
 
   connect() {
@@ -47,15 +53,16 @@ export class Player {
   start(prompt, { seed = 0, actions = [], jump = false, compare = false, settings = {}, marks = [], on = true } = {}) {
     const message = { type: "start", prompt, seed, actions, jump, compare, settings, marks };
     if (!this.connection.send(message)) return this.handlers.tell("This is too long to be played again.", "fault");
+    this.starts.push(message);
     this.connection.send({ type: "play", on });
     this.stats.forget();
-    if (!jump) this.#newBranch();
-    this.#set({ prompt, seed, comparing: compare, paused: null, code: null, ...(jump ? {} : { step: 0 }) });
+    const total = actions.reduce((sum, [, count]) => sum + count, 0);
+    this.#set({ paused: null, playing: on, busy: jump ? { what: "jump", done: 0, total } : null });
   }
 
   /** The code that is held from now on; null for none. A tap leads at least one step. */
   hold(code) {
-    if (code === this.state.held) return;
+    if (code === this.state.held || this.state.prompt === null || this.state.busy?.what === "jump") return;
     clearTimeout(this.releasing);
     if (code === null && this.state.playing && this.answered < this.pressedStamp) {
       this.release = () => this.#hold(null);
@@ -63,28 +70,28 @@ export class Player {
       this.#set({ held: null });
     } else {
       this.release = null;
+      if (code !== null && this.state.paused) this.play(true);
       this.#hold(code);
-      if (code !== null && !this.state.playing && this.state.paused) this.play(true);
     }
   }
 
   play(on, reason = null) {
     this.connection.send({ type: "play", on });
     if (!on) this.stats.forget();
-    this.#set({ paused: on ? null : reason });
-    if (reason) this.handlers.tell(PAUSES[reason]);
+    this.#set({ playing: on, paused: on ? null : reason });
+    if (PAUSES[reason]) this.handlers.tell(PAUSES[reason]);
   }
 
   once() {
     if (this.state.playing) this.play(false);
     this.connection.send({ type: "step", code: this.state.held });
+    this.#set({ paused: null });
   }
 
   rewind(step) {
-    if (this.state.truth) this.#set({ comparing: false });
     this.connection.send({ type: "rewind", step });
     this.stats.forget();
-    this.#set({ paused: "rewind" });
+    this.#set({ paused: "rewind", playing: false, comparing: false });
   }
 
   speed(factor) {
@@ -124,7 +131,7 @@ export class Player {
     }
     if (!this.connection.sendFile(file)) return this.handlers.tell("There is no connection to the server.", "fault");
     this.uploading = { file, then };
-    this.#set({ busy: { what: "upload", done: 0, total: 0 } });
+    return this.#set({ busy: { what: "upload", done: 0, total: 1 } });
   }
 
   /** The exact codes of this branch from the server. @returns {Promise<object>} a `codes` message */
@@ -168,6 +175,7 @@ export class Player {
     if (frame.cut) {
       this.branch.cut(frame.step);
       this.history.cut(frame.step);
+      if (state.held !== null && state.paused) this.play(true); // a key came before the rewind was done
     }
     this.branch.record(frame.step, frame.code);
     this.history.add(frame.step, frame.picture);
@@ -198,42 +206,55 @@ export class Player {
   #hello({ world, rest, settings, prompts, limits }) {
     const own = Object.fromEntries(Object.entries(settings).filter(([, range]) => range !== null));
     const before = this.state.prompt === null ? null : { ...this.state };
+    const kept = this.state.prompts.filter(({ id }) => this.files.has(id));
+    const same = before?.world.name === world.name && before.world.codes.length === world.codes.length;
     this.#set({ link: "live", world, rest, own, prompts, limits, busy: null, settings: values(own), held: null });
     this.answered = this.pressedStamp = this.stamp = 0;
-    if (before) this.#again(before);
-    else this.handlers.began();
-  }
-
-  /** After a restart of the server: the same game, at the step where it was. */
-  #again(before) {
-    const actions = this.branch.step <= LONGEST_REPLAY ? this.branch.runs() : [];
-    const { settings, marks } = this.branch;
-    const begin = (prompt) => {
-      if (before.rest !== this.state.rest) this.rest(before.rest);
-      if (before.speed !== 1) this.speed(before.speed);
-      if (before.comparing) this.start(prompt, { seed: before.seed, compare: true, settings, on: before.playing });
-      else this.start(prompt, { seed: before.seed, actions, jump: actions.length > 0, settings, marks, on: before.playing });
-      this.#set({ paused: before.paused });
-    };
-    const file = this.files.get(before.prompt);
-    this.handlers.tell("Connected again.");
-    if (this.state.prompts.some((one) => one.id === before.prompt)) begin(before.prompt);
-    else if (file) this.upload(file, begin);
-    else {
+    if (before && same) {
+      this.#again(before, kept);
+    } else {
+      this.files.clear();
       this.state.prompt = null;
-      this.handlers.tell("The prompt is gone with the server; the first one takes its place.", "fault");
-      this.handlers.began();
+      this.handlers.choose(false);
     }
   }
 
-  #started({ prompt, seed, truth }) {
-    this.#set({ prompt, seed, truth, busy: null });
+  /** After a restart of the server: its uploads are sent again, then the same game begins at the step where it was. */
+  #again(before, kept) {
+    const [next, ...others] = kept;
+    if (next) return this.upload(this.files.get(next.id), () => this.#again(before, others));
+    this.handlers.tell("Connected again.");
+    const { prompt, seed, playing: on, paused, comparing: compare } = before;
+    const actions = this.branch.step > LONGEST_REPLAY || compare ? [] : this.branch.runs();
+    const { settings, marks } = this.branch;
+    if (before.rest !== this.state.rest) this.rest(before.rest);
+    if (before.speed !== 1) this.speed(before.speed);
+    const jump = actions.length > 0;
+    this.start(prompt, { seed, actions, jump, compare, settings, marks: jump ? marks : [], on });
+    return this.#set({ paused });
+  }
+
+  #started({ prompt, seed, frames, truth }) {
+    const { jump, compare } = this.starts.shift();
+    const { prompts } = this.state;
+    if (!prompts.some(({ id }) => id === prompt)) prompts.push({ id: prompt, name: "of the link", frames, uploaded: true });
+    this.#set({ prompt, seed, truth, comparing: compare });
+    if (jump) return;
+    this.branch = new Branch();
+    this.history.clear();
+    this.#set({ step: 0, code: null });
+    this.handlers.started();
   }
 
   #state(fields) {
-    const ended = this.state.led > 0 && fields.led === 0 && this.state.comparing;
-    this.#set({ ...fields, settings: { ...values(this.state.own), ...known(fields.settings) } });
-    if (ended) this.handlers.tell("The true continuation ends here. Hold an action to play on.");
+    const { led, held, comparing, busy, own } = this.state;
+    const ended = led > 0 && fields.led === 0 && held === null && fields.playing;
+    const settings = { ...values(own), ...known(fields.settings) };
+    this.#set({ ...fields, settings, busy: busy?.what === "jump" ? null : busy });
+    if (!ended || busy?.what === "jump") return;
+    const paused = comparing ? "comparison" : "replay";
+    this.#set({ playing: false, paused });
+    this.handlers.tell(PAUSES[paused]);
   }
 
   #codes(fields) {
@@ -253,21 +274,19 @@ export class Player {
 
   #refused({ what, reason }) {
     if (what === "upload") this.uploading = null;
+    if (what === "start") this.starts.shift();
     this.#set({ busy: null });
     this.handlers.tell(reason, "fault");
+    if (what === "start" && this.state.prompt === null) this.handlers.choose(true);
   }
 
   #down({ code, reason, delay }) {
     this.uploading = null;
     this.stats.forget();
     this.waitingForCodes = [];
+    this.starts = [];
     this.release = null;
     this.#set({ link: delay === null ? "stopped" : "down", held: null, busy: null, reason, delay, closed: code });
-  }
-
-  #newBranch() {
-    this.branch = new Branch();
-    this.history.clear();
   }
 
   #set(fields, then) {

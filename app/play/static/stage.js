@@ -1,0 +1,111 @@
+// The theatre: the state of the game on and around the picture, the figures, and the light that the picture throws.
+
+import { announce } from "./toast.js";
+import { capOf } from "./panel.js";
+
+const GLOW_EVERY = 400; // ms
+const HINTED = 4; // actions that the hint names
+const by = (id) => document.getElementById(id);
+const press = (id, on) => by(id).setAttribute("aria-pressed", String(on));
+
+export class Stage {
+  /** @param {import("./player.js").Player} player */
+  constructor(player) {
+    this.player = player;
+    this.lit = 0;
+    this.still = matchMedia("(prefers-reduced-motion: reduce)");
+  }
+
+  /** Everything that follows from the state. @param {number|null} recording the first step of a film under way */
+  show(state, recording) {
+    const { world, link, playing, paused, comparing, truth, prompt } = state;
+    by("link-state").dataset.state = link;
+    by("link-state").textContent = this.#link(state);
+    if (world) {
+      by("title").textContent = world.name;
+      document.title = `${world.name} – Genie`;
+      const millions = (world.parameters / 1e6).toFixed(1);
+      by("about").textContent = `${world.size} px, ${world.fps.toFixed(1)} frames/s, ${millions} M parameters`;
+    }
+    by("play").dataset.playing = playing;
+    press("play", !playing);
+    by("play-label").textContent = playing ? "Pause" : "Play";
+    press("record", recording !== null);
+    by("record-label").textContent = recording === null ? "Record" : "Stop";
+    const clip = state.prompts.find(({ id }) => id === prompt)?.frames >= 4;
+    const ready = link === "live" && prompt !== null;
+    for (const id of ["play", "back", "once", "reset", "snap", "record", "last", "share"]) by(id).disabled = !ready;
+    by("compare").disabled = !ready || !(clip || comparing);
+    const beside = comparing && truth > 0;
+    press("compare", beside);
+    by("truth-figure").hidden = by("world-caption").hidden = !beside;
+    by("resume").hidden = link !== "stopped" && !(ready && paused === "hidden");
+    by("resume").querySelector("span").textContent = link === "stopped" ? "Connect again" : "Go on";
+    if (state.held !== null) by("hint").hidden = true;
+    this.#badge(state, recording);
+    announce(this.#words(state, recording));
+  }
+
+  /** Which keys to press, until the first one is. */
+  hint() {
+    const { world, rest } = this.player.state;
+    const order = world.codes.map((_, code) => code).filter((code) => code !== rest);
+    order.sort((a, b) => world.codes[b].usage - world.codes[a].usage);
+    const parts = order.slice(0, HINTED).map((code) => {
+      const box = document.createElement("span");
+      const cap = document.createElement("kbd");
+      cap.textContent = capOf(world.codes[code].key);
+      box.append(cap, ` ${world.codes[code].name}`);
+      return box;
+    });
+    const title = document.createElement("strong");
+    title.textContent = "Hold a key or a button to play";
+    by("hint").replaceChildren(title, ...parts);
+    by("hint").hidden = false;
+  }
+
+  /** Numbers in the header. */
+  figures({ fps, latency_ms: latency }) {
+    const text = { fps: fps ? fps.toFixed(1) : "–", latency: latency === null ? "–" : `${Math.round(latency)} ms` };
+    text.step = String(this.player.state.step);
+    for (const [id, value] of Object.entries(text)) if (by(id).textContent !== value) by(id).textContent = value;
+  }
+
+  /** The light around the picture follows its colours, a few times a second. */
+  glow(now) {
+    if (now - this.lit < GLOW_EVERY || this.still.matches) return;
+    this.lit = now;
+    by("glow").getContext("2d").drawImage(by("world"), 0, 0, 8, 8);
+  }
+
+  #badge({ led, busy, comparing, paused, playing, rest, held, step }, recording) {
+    const badge = by("badge");
+    let text = "";
+    if (busy?.what === "upload") text = "Reading the file…";
+    else if (busy?.what === "jump") text = `Playing up to step ${busy.total}…`;
+    else if (busy?.what === "film") text = "Making the film…";
+    else if (recording !== null) text = "● Recording";
+    else if (led > 0) text = `${comparing ? "Comparing" : "Replaying"}: ${led} steps to go`;
+    else if (paused === "rewind") text = `Step ${step}: hold an action to branch`;
+    else if (playing && rest === null && held === null && step > 0) text = "Waiting for you";
+    badge.classList.toggle("recording", recording !== null);
+    badge.textContent = text;
+    badge.hidden = text === "";
+  }
+
+  #link({ link, reason, closed, delay }) {
+    if (link === "live") return "live";
+    if (link === "connecting") return "connecting";
+    if (link === "down" && closed === 1013) return "all places are taken; trying again";
+    if (link === "down") return `server lost; trying again in ${Math.ceil(delay / 1000)} s`;
+    return closed === 4000 ? "left alone for long: press any key" : `closed: ${reason || "the server refused"}`;
+  }
+
+  #words(state, recording) {
+    if (state.link !== "live") return this.#link(state);
+    if (state.prompt === null) return "";
+    const film = recording === null ? "" : ", recording";
+    if (state.led > 0) return (state.comparing ? "Comparing" : "Replaying") + film;
+    return (state.playing ? "Playing" : "Paused") + film;
+  }
+}
