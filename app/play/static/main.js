@@ -165,6 +165,7 @@ window.genie = Object.freeze({
   stats: () => ({ ...player.stats.read(), round_trip_ms: player.connection.roundTrip }),
   state: () => structuredClone({ ...player.state, recording: films.first, films: films.made }),
   branch: () => player.branch.runs(),
+  latencies: () => [...player.stats.latencies],
   kept: () => [...player.history.pictures.keys()],
 });
 

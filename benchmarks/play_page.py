@@ -1,0 +1,137 @@
+"""Live play as a person sees it: a real server process, a real Chromium, frames that were shown, key to picture.
+
+The server runs as `genie play` does; the page is asked for at least `--ask` frames a second by its own speed slider's
+message, keys are pressed at random moments, and the page's own clock tells what was shown (`genie.stats()`): a key's
+time is from its press to the refresh that draws the first frame that knew it. Prints JSON.
+
+example:
+  python benchmarks/play_page.py --world runs/mine -o page.json
+"""
+
+import argparse
+import json
+import os
+import platform
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]  # pictures are drawn in software, as in CI
+PATIENCE = 300  # seconds until the server answers
+WARM = 3.0  # seconds of play before anything is counted
+FASTEST = 8.0  # factor of the world's own speed that the protocol takes
+
+
+def start_server(world: str | None, port: int) -> subprocess.Popen[bytes]:
+    """`genie play` in a process of its own, once it answers."""
+    command = [sys.executable, "-m", "app.cli", "play", *([world] if world else []), "--port", str(port)]
+    server = subprocess.Popen([*command, "--no-browser"], stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            raise SystemExit(f"the server ended with {server.returncode}")
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5).close()
+            return server
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+    server.terminate()
+    raise SystemExit(f"the server did not answer within {PATIENCE} s")
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def press_keys(page: Any, keys: list[str], seconds: float, rng: random.Random) -> None:
+    """Hold random keys for random times, with pauses between."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        key = rng.choice(keys)
+        page.keyboard.down(key)
+        page.wait_for_timeout(rng.uniform(120, 500))
+        page.keyboard.up(key)
+        page.wait_for_timeout(rng.uniform(60, 300))
+
+
+def measure(page: Any, *, ask: float, seconds: float, seed: int) -> dict[str, Any]:
+    """Play for some seconds and read the page's own figures."""
+    page.wait_for_function("genie.state().link === 'live' && genie.stats().shown > 0", timeout=PATIENCE * 1000)
+    world = page.evaluate("genie.state().world")
+    factor = min(FASTEST, max(1.0, ask / world["fps"]))
+    keys = [str(number + 1) for number in range(min(9, len(world["codes"])))]
+    page.evaluate("(factor) => genie.setSpeed(factor)", factor)
+    rng = random.Random(seed)
+    press_keys(page, keys, WARM, rng)
+    before = page.evaluate("({ ...genie.stats(), step: genie.state().step, now: performance.now() })")
+    press_keys(page, keys, seconds, rng)
+    after = page.evaluate("({ ...genie.stats(), step: genie.state().step, now: performance.now() })")
+    span = (after["now"] - before["now"]) / 1000
+    latencies = sorted(page.evaluate("(from) => genie.latencies().slice(from)", before["presses"]))
+    pick = lambda share: round(latencies[min(len(latencies) - 1, int(len(latencies) * share))], 1)  # noqa: E731
+    return {
+        "size": world["size"],
+        "asked_fps": round(world["fps"] * factor, 2),
+        "shown_fps": round((after["shown"] - before["shown"]) / span, 2),
+        "stepped_fps": round((after["step"] - before["step"]) / span, 2),
+        "presses": len(latencies),
+        "key_to_picture_ms": {"median": pick(0.5), "p95": pick(0.95)} if latencies else None,
+        "seconds": round(span, 2),
+    }
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--world", help="a world or a run (default: the bundled world)")
+    parser.add_argument("--ask", type=float, default=40.0, help="frames a second that are asked for (default: 40)")
+    parser.add_argument("--seconds", type=float, default=20.0, help="of play that are counted (default: 20)")
+    parser.add_argument("--seed", type=int, default=0, help="of the keys (default: 0)")
+    parser.add_argument("-o", "--out", type=Path, help="file for the result (JSON)")
+    args = parser.parse_args()
+    from playwright.sync_api import sync_playwright
+
+    browser_path = next(filter(None, map(shutil.which, CHROMIUMS)), None)
+    if browser_path is None:
+        raise SystemExit(f"there is none of {', '.join(CHROMIUMS)}")
+    port = free_port()
+    server = start_server(args.world, port)
+    try:
+        with sync_playwright() as driver:
+            browser = driver.chromium.launch(executable_path=browser_path, args=ARGUMENTS)
+            page = browser.new_page(viewport={"width": 1280, "height": 800})
+            page.goto(f"http://127.0.0.1:{port}/")
+            result = measure(page, ask=args.ask, seconds=args.seconds, seed=args.seed)
+            version = browser.version
+            browser.close()
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait(30)
+    result |= {
+        "world": args.world or "bundled",
+        "browser": f"Chromium {version}, software rendering",
+        "machine": f"{platform.system()} {platform.machine()}, {len(os.sched_getaffinity(0))} cores",
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    }
+    text = json.dumps(result, indent=2)
+    print(text)
+    if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.write_text(f"{text}\n")
+
+
+if __name__ == "__main__":
+    main()
