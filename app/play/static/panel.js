@@ -5,7 +5,7 @@ const CAPS = { ArrowLeft: "←", ArrowRight: "→", ArrowUp: "↑", ArrowDown: "
 export const capOf = (key) => CAPS[key] ?? (key.length === 1 ? key.toUpperCase() : key);
 
 /** A colour of its own for each code, the same on buttons and on the timeline. */
-export const colourOf = (code, count) => `hsl(${Math.round((code * 360) / count + 28) % 360} 78% 60%)`;
+export const colourOf = (code, count) => `hsl(${Math.round((code * 360) / count + 28) % 360} 62% 58%)`;
 
 export class ActionPanel {
   /**

@@ -50,7 +50,8 @@ export class Stage {
   hint() {
     const { world, rest } = this.player.state;
     const order = world.codes.map((_, code) => code).filter((code) => code !== rest);
-    order.sort((a, b) => world.codes[b].usage - world.codes[a].usage);
+    const named = (code) => (/^action \d+$/.test(world.codes[code].name) ? 0 : 1); // by a person or by labels
+    order.sort((a, b) => named(b) - named(a) || world.codes[b].usage - world.codes[a].usage);
     const parts = order.slice(0, HINTED).map((code) => {
       const box = document.createElement("span");
       const cap = document.createElement("kbd");
@@ -60,7 +61,9 @@ export class Stage {
     });
     const title = document.createElement("strong");
     title.textContent = "Hold a key or a button to play";
-    by("hint").replaceChildren(title, ...parts);
+    const row = document.createElement("div");
+    row.append(...parts);
+    by("hint").replaceChildren(title, row);
     by("hint").hidden = false;
   }
 

@@ -62,12 +62,13 @@ export class Timeline {
     const places = Math.max(1, Math.floor(width / THUMB));
     this.span = Math.max(last, places - 1, 1);
     const scale = (width - THUMB) / this.span; // pixels of a step
-    const stride = 2 ** Math.max(0, Math.ceil(Math.log2(THUMB / Math.max(scale, 0.001))));
+    const stride = 2 ** Math.max(0, Math.floor(Math.log2(THUMB / Math.max(scale, 0.001)))); // they overlap: no gaps
     strip.width = width;
     const pen = strip.getContext("2d");
     pen.imageSmoothingEnabled = false;
     this.#dropThumbs((step) => step % stride);
     for (let step = 0; step <= last; step += stride) this.#thumb(pen, step, step * scale);
+    if (!this.scrubbing) pen.drawImage(this.screen.world, Math.round(last * scale), 0, THUMB, THUMB); // the newest
     this.#drawBand(pen, scale);
     const scrub = by("scrub");
     scrub.max = this.span;
