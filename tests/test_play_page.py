@@ -73,9 +73,9 @@ class Visit:
         self.settle()
 
     def settle(self) -> None:
-        """Until the server has said that it is paused and the last frame is drawn."""
+        """Until the server stands where the page does, and the last frame is drawn."""
         self.until("!genie.state().playing")
-        self.page.wait_for_timeout(250)
+        self.until("genie.codes().then(({ step }) => step === genie.state().step && genie.drawn())")
 
     def pixels(self) -> np.ndarray:
         url = self.page.evaluate(PIXELS)
@@ -165,7 +165,7 @@ def test_pause_step_back_and_rewind_cut_the_branch(visit: Visit) -> None:
     step = visit.state()["step"]
     visit.page.keyboard.press(".")
     visit.until(f"genie.state().step === {step + 1}")
-    visit.page.wait_for_timeout(200)
+    visit.settle()
     assert visit.state()["step"] == step + 1  # paused indeed
     visit.page.keyboard.press(",")
     visit.until(f"genie.state().step === {step}")
@@ -180,6 +180,36 @@ def test_pause_step_back_and_rewind_cut_the_branch(visit: Visit) -> None:
     visit.page.keyboard.up("a")
     runs = visit.page.evaluate("genie.branch()")
     assert [code for code, count in runs for _ in range(count)][2:5] == [4, 4, 4]
+
+
+def test_the_timeline_by_keyboard_looks_back_and_branches_on_enter(visit: Visit) -> None:
+    visit.pause_at(4)
+    step, newest = visit.state()["step"], visit.pixels()
+    visit.page.focus("#scrub")
+    for _ in range(3):
+        visit.page.keyboard.press("ArrowLeft")
+    visit.page.wait_for_timeout(300)
+    assert not np.array_equal(visit.pixels(), newest)
+    assert visit.state()["step"] == step  # only looked at
+    visit.page.keyboard.press("Escape")
+    visit.page.wait_for_timeout(300)
+    np.testing.assert_array_equal(visit.pixels(), newest)
+    visit.page.focus("#scrub")
+    visit.page.keyboard.press("ArrowLeft")
+    visit.page.keyboard.press("Enter")
+    visit.until(f"genie.state().step === {step - 1}")
+
+
+def test_an_action_button_is_held_by_the_keyboard_and_by_a_screen_readers_click(visit: Visit) -> None:
+    visit.page.focus(".action >> nth=4")
+    visit.page.keyboard.down("Enter")
+    visit.until("genie.state().held === 4")
+    visit.page.keyboard.up("Enter")
+    visit.until("genie.state().held === null")
+    visit.page.evaluate("document.querySelectorAll('.action')[1].click()")
+    visit.until("genie.state().held === 1")
+    visit.page.evaluate("document.querySelectorAll('.action')[1].click()")
+    visit.until("genie.state().held === null")
 
 
 def test_dropped_and_pasted_pictures_become_prompts_and_survive_a_restart(visit: Visit, server: PlayServer) -> None:

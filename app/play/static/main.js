@@ -165,6 +165,8 @@ window.genie = Object.freeze({
   stats: () => ({ ...player.stats.read(), round_trip_ms: player.connection.roundTrip }),
   state: () => structuredClone({ ...player.state, recording: films.first, films: films.made }),
   branch: () => player.branch.runs(),
+  codes: () => player.codes(),
+  drawn: () => player.drawn === player.received, // whether the newest frame is on the screen
   latencies: () => [...player.stats.latencies],
   kept: () => [...player.history.pictures.keys()],
 });

@@ -50,22 +50,24 @@ export class ActionPanel {
   }
 
   #listen(button, code) {
-    let handled = false; // whether the click that comes was a press that is over
-    const press = (source) => {
-      handled = true;
-      this.holds.press(source, code);
-    };
+    let handled = false; // whether the click that comes belongs to a press that is over
+    const isKey = (event) => event.key === " " || event.key === "Enter";
     button.addEventListener("pointerdown", (event) => {
       if (event.button !== 0) return;
       button.setPointerCapture(event.pointerId);
-      press(`pointer:${event.pointerId}`);
+      handled = true;
+      this.holds.press(`pointer:${event.pointerId}`, code);
     });
+    button.addEventListener("pointercancel", () => (handled = false));
     for (const end of ["pointerup", "pointercancel", "lostpointercapture"])
       button.addEventListener(end, (event) => this.holds.release(`pointer:${event.pointerId}`));
     button.addEventListener("contextmenu", (event) => event.preventDefault()); // a long touch is a hold
     button.addEventListener("keydown", (event) => {
-      if ((event.key === " " || event.key === "Enter") && !event.repeat) press(`key:${event.code}`);
+      if (!isKey(event)) return;
+      event.preventDefault(); // no click follows: the release is the keyboard's
+      if (!event.repeat) this.holds.press(`key:${event.code}`, code);
     });
+    button.addEventListener("keyup", (event) => isKey(event) && event.preventDefault());
     button.addEventListener("click", () => {
       // A click without a press before comes from a screen reader or a switch: it holds until the next one.
       const source = `click:${code}`;

@@ -144,6 +144,7 @@ export class Player {
 
   /** A frame was drawn. */
   drew(frame, now) {
+    this.drawn = frame.number;
     this.connection.send({ type: "ack", number: frame.number });
     this.stats.drew(frame.stamp, now);
   }
@@ -182,6 +183,7 @@ export class Player {
     state.step = frame.step;
     state.code = frame.code;
     this.answered = frame.stamp;
+    this.received = frame.number;
     if (this.release && frame.stamp >= this.pressedStamp) this.#released();
     this.handlers.frame(frame);
     const now = performance.now();
@@ -238,7 +240,7 @@ export class Player {
     const { jump, compare } = this.starts.shift();
     const { prompts } = this.state;
     if (!prompts.some(({ id }) => id === prompt)) prompts.push({ id: prompt, name: "of the link", frames, uploaded: true });
-    this.#set({ prompt, seed, truth, comparing: compare });
+    this.#set({ prompt, seed, truth, comparing: compare, led: 0 });
     if (jump) return;
     this.branch = new Branch();
     this.history.clear();
