@@ -1,18 +1,14 @@
-"""A real Chromium for tests of the page, and a server of the bundled world that can be stopped and started again."""
+"""A real Chromium for tests of the page, and a server of live play that can be stopped and started again."""
 
 import os
 import shutil
-import socket
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
-import uvicorn
+from playing import serving
 
-from app.play.server import ServerConfig, build_app
 from torch_bridge.world import World
 
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
@@ -31,7 +27,7 @@ def missing_browser() -> str | None:
 
 
 def require_browser() -> None:
-    """Skip where no browser can be driven, and say why; in CI (variable CI) that is a failure."""
+    """Skip the module where no browser can be driven, and say why; in CI (variable CI) that is a failure."""
     if (fault := missing_browser()) is None:
         return
     if os.environ.get("CI"):
@@ -52,32 +48,21 @@ def chromium() -> Iterator[Any]:
 
 
 class PlayServer:
-    """The server in a thread of its own, on one port for all of its lives."""
+    """The server, on one port for all of its lives."""
 
-    def __init__(self, world: World, name: str, config: ServerConfig | None = None) -> None:
-        self._world, self._name, self._config = world, name, config
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.start()
+    def __init__(self, world: World) -> None:
+        self._world, self._life = world, ExitStack()
+        self.port, _ = self._life.enter_context(serving(world))
 
     @property
     def address(self) -> str:
+        """Of the page."""
         return f"http://127.0.0.1:{self.port}/"
 
-    def start(self) -> None:
-        app = build_app(self._world, self._name, self._config)
-        config = uvicorn.Config(app, port=self.port, log_level="warning", timeout_graceful_shutdown=1)
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, daemon=True)
-        self._thread.start()
-        deadline = time.monotonic() + 30
-        while not self._server.started:
-            assert self._thread.is_alive(), "the server did not start"
-            assert time.monotonic() < deadline, "the server did not start in time"
-            time.sleep(0.02)
-
     def stop(self) -> None:
-        self._server.should_exit = True
-        self._thread.join(30)
-        assert not self._thread.is_alive()
+        """End it, as Ctrl-C does."""
+        self._life.close()
+
+    def start(self) -> None:
+        """Another server where the last one was."""
+        self._life.enter_context(serving(self._world, port=self.port))

@@ -29,7 +29,7 @@ PIXELS = "(() => { const c = document.getElementById('world'); return c.toDataUR
 def server() -> Iterator[PlayServer]:
     world = World.load(BUNDLED)
     warm_up(world, steps=2)
-    server = PlayServer(world, "doom")
+    server = PlayServer(world)
     yield server
     server.stop()
 
@@ -122,7 +122,7 @@ def test_it_loads_and_plays_by_itself_without_complaints_or_foreign_requests(vis
     assert visit.pixels().std() > 5
     assert visit.hosts == {f"127.0.0.1:{server.port}"}
     assert visit.page.is_visible("#hint")  # which keys to press
-    assert visit.page.text_content("#title") == "doom"
+    assert visit.page.text_content("#title") == "tested"
 
 
 def test_the_last_key_wins_and_releasing_returns_to_the_one_before(visit: Visit) -> None:
@@ -260,7 +260,7 @@ def test_a_recording_is_a_film_of_the_steps_between(visit: Visit, tmp_path: Path
     with av.open(str(film)) as container:
         frames = sum(1 for _ in container.decode(video=0))
     assert frames == visit.state()["step"] - first + 1
-    assert visit.page.get_attribute("#films a", "download") == "doom-1.mp4"
+    assert visit.page.get_attribute("#films a", "download") == "tested-1.mp4"
 
 
 def test_a_link_replays_to_the_same_picture(visit: Visit, browser: Any, server: PlayServer) -> None:

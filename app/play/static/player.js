@@ -6,7 +6,6 @@ import { History } from "./history.js";
 import { Stats } from "./stats.js";
 
 const ASK_CODES_EVERY = 2000; // ms, while it plays: what a restart goes on from
-const LONGEST_TAP = 1000; // ms that a released key waits for a frame that knew it
 const LONGEST_REPLAY = 20000; // steps that the server takes
 
 /** Pauses that any action ends, and what is said of them. */
@@ -36,7 +35,7 @@ export class Player {
     this.uploading = null; // {file, then}: the upload that the server works on
     this.starts = []; // messages that the server has not answered yet
     this.waitingForCodes = [];
-    this.stamp = this.pressedStamp = this.answered = 0;
+    this.stamp = 0; // of the last hold
     this.state = {
       link: "connecting", world: null, limits: null, prompts: [], prompt: null, seed: 0, truth: 0, comparing: false,
       playing: false, speed: 1, rest: null, own: {}, settings: {}, led: 0, held: null, code: null, step: 0, busy: null,
@@ -60,19 +59,14 @@ export class Player {
     this.#set({ paused: null, playing: on, busy: jump ? { what: "jump", done: 0, total } : null });
   }
 
-  /** The code that is held from now on; null for none. A tap leads at least one step. */
+  /** The code that is held from now on; null for none. A key ends a pause that has a reason of the page's. */
   hold(code) {
     if (code === this.state.held || this.state.prompt === null || this.state.busy?.what === "jump") return;
-    clearTimeout(this.releasing);
-    if (code === null && this.state.playing && this.answered < this.pressedStamp) {
-      this.release = () => this.#hold(null);
-      this.releasing = setTimeout(() => this.#released(), LONGEST_TAP);
-      this.#set({ held: null });
-    } else {
-      this.release = null;
-      if (code !== null && this.state.paused) this.play(true);
-      this.#hold(code);
-    }
+    if (code !== null && this.state.paused) this.play(true);
+    const stamp = ++this.stamp;
+    this.connection.send({ type: "hold", code, stamp });
+    if (code !== null && this.state.playing) this.stats.pressed(stamp, performance.now());
+    this.#set({ held: code, comparing: false });
   }
 
   play(on, reason = null) {
@@ -155,22 +149,6 @@ export class Player {
     return Object.fromEntries(Object.entries(settings).filter(([name, value]) => own[name] && value !== own[name].value));
   }
 
-  #hold(code) {
-    const stamp = ++this.stamp;
-    this.connection.send({ type: "hold", code, stamp });
-    if (code !== null && this.state.playing) {
-      this.pressedStamp = stamp;
-      this.stats.pressed(stamp, performance.now());
-    }
-    this.#set({ held: code, comparing: false });
-  }
-
-  #released() {
-    clearTimeout(this.releasing);
-    this.release?.();
-    this.release = null;
-  }
-
   #frame(frame) {
     const { state } = this;
     if (frame.cut) {
@@ -182,9 +160,7 @@ export class Player {
     this.history.add(frame.step, frame.picture);
     state.step = frame.step;
     state.code = frame.code;
-    this.answered = frame.stamp;
     this.received = frame.number;
-    if (this.release && frame.stamp >= this.pressedStamp) this.#released();
     this.handlers.frame(frame);
     const now = performance.now();
     if (state.playing && now - (this.askedCodes ?? 0) > ASK_CODES_EVERY) {
@@ -211,7 +187,7 @@ export class Player {
     const kept = this.state.prompts.filter(({ id }) => this.files.has(id));
     const same = before?.world.name === world.name && before.world.codes.length === world.codes.length;
     this.#set({ link: "live", world, rest, own, prompts, limits, busy: null, settings: values(own), held: null });
-    this.answered = this.pressedStamp = this.stamp = 0;
+    this.stamp = 0;
     if (before && same) {
       this.#again(before, kept);
     } else {
@@ -236,10 +212,10 @@ export class Player {
     return this.#set({ paused });
   }
 
-  #started({ prompt, seed, frames, truth }) {
+  #started({ prompt, name, uploaded, seed, frames, truth }) {
     const { jump, compare } = this.starts.shift();
     const { prompts } = this.state;
-    if (!prompts.some(({ id }) => id === prompt)) prompts.push({ id: prompt, name: "of the link", frames, uploaded: true });
+    if (!prompts.some(({ id }) => id === prompt)) prompts.push({ id: prompt, name, frames, uploaded });
     this.#set({ prompt, seed, truth, comparing: compare, led: 0 });
     if (jump) return;
     this.branch = new Branch();
@@ -248,15 +224,13 @@ export class Player {
     this.handlers.started();
   }
 
-  #state(fields) {
-    const { led, held, comparing, busy, own } = this.state;
-    const ended = led > 0 && fields.led === 0 && held === null && fields.playing;
+  #state({ parked, ...fields }) {
+    const { comparing, busy, own, paused } = this.state;
+    const ending = parked && paused === null ? (comparing ? "comparison" : "replay") : paused;
     const settings = { ...values(own), ...known(fields.settings) };
-    this.#set({ ...fields, settings, busy: busy?.what === "jump" ? null : busy });
-    if (!ended || busy?.what === "jump") return;
-    const paused = comparing ? "comparison" : "replay";
-    this.#set({ playing: false, paused });
-    this.handlers.tell(PAUSES[paused]);
+    const playing = fields.playing && !parked;
+    this.#set({ ...fields, playing, settings, paused: ending, busy: busy?.what === "jump" ? null : busy });
+    if (ending !== paused) this.handlers.tell(PAUSES[ending]);
   }
 
   #codes(fields) {
@@ -287,7 +261,6 @@ export class Player {
     this.stats.forget();
     this.waitingForCodes = [];
     this.starts = [];
-    this.release = null;
     this.#set({ link: delay === null ? "stopped" : "down", held: null, busy: null, reason, delay, closed: code });
   }
 
