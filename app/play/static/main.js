@@ -48,7 +48,7 @@ const deeds = {
   help: () => (by("help").open ? by("help").close() : by("help").showModal()),
 };
 const commands = commandsOf(deeds);
-const live = () => player.state.link === "live" && player.state.prompt !== null;
+const live = () => player.state.link === "live" && player.state.prompt !== null && player.state.busy?.what !== "jump";
 
 /** Begin anew with the settings of now, unless others are asked for. */
 function begin({ prompt, ...rest }) {

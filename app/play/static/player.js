@@ -62,9 +62,9 @@ export class Player {
   /** The code that is held from now on; null for none. A key ends a pause that has a reason of the page's. */
   hold(code) {
     if (code === this.state.held || this.state.prompt === null || this.state.busy?.what === "jump") return;
-    if (code !== null && this.state.paused) this.play(true);
     const stamp = ++this.stamp;
     this.connection.send({ type: "hold", code, stamp });
+    if (code !== null && this.state.paused) this.play(true); // after the key, so that the first step knows it
     if (code !== null && this.state.playing) this.stats.pressed(stamp, performance.now());
     this.#set({ held: code, comparing: false });
   }
@@ -154,6 +154,7 @@ export class Player {
     if (frame.cut) {
       this.branch.cut(frame.step);
       this.history.cut(frame.step);
+      if (state.busy?.what === "jump") this.#set({ busy: null });
       if (state.held !== null && state.paused) this.play(true); // a key came before the rewind was done
     }
     this.branch.record(frame.step, frame.code);
@@ -225,11 +226,11 @@ export class Player {
   }
 
   #state({ parked, ...fields }) {
-    const { comparing, busy, own, paused } = this.state;
+    const { comparing, own, paused } = this.state;
     const ending = parked && paused === null ? (comparing ? "comparison" : "replay") : paused;
     const settings = { ...values(own), ...known(fields.settings) };
     const playing = fields.playing && !parked;
-    this.#set({ ...fields, playing, settings, paused: ending, busy: busy?.what === "jump" ? null : busy });
+    this.#set({ ...fields, playing, settings, paused: ending });
     if (ending !== paused) this.handlers.tell(PAUSES[ending]);
   }
 

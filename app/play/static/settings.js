@@ -7,6 +7,7 @@ const KNOBS = {
   reencode_every: { label: "Encode anew every", help: "Steps between returns to what the encoder knows; 0 for never", step: 1 },
 };
 const SMOOTH = "genie.smooth";
+const PAUSE = 60; // ms without a movement of a slider until its value is sent
 const CRISP_UP_TO = 128; // pixels of a side, above which a picture is smooth unless the person says otherwise
 
 const by = (id) => document.getElementById(id);
@@ -67,7 +68,9 @@ export class SettingsPanel {
     input.setAttribute("aria-label", `${label}. ${help}`);
     input.addEventListener("input", () => {
       output.textContent = shown(Number(input.value));
-      this.player.set(this.#message({ ...this.player.changedSettings(), [name]: Number(input.value) }));
+      clearTimeout(this.sending);
+      const given = { [name]: Number(input.value) };
+      this.sending = setTimeout(() => this.player.set(this.#message({ ...this.player.changedSettings(), ...given })), PAUSE);
     });
     box.append(words, output, input);
     this.sliders[name] = { input, output };

@@ -33,7 +33,7 @@ export class Stage {
     press("record", recording !== null);
     by("record-label").textContent = recording === null ? "Record" : "Stop";
     const clip = state.prompts.find(({ id }) => id === prompt)?.frames >= 4;
-    const ready = link === "live" && prompt !== null;
+    const ready = link === "live" && prompt !== null && state.busy?.what !== "jump"; // a jump ends where it is disturbed
     for (const id of ["play", "back", "once", "reset", "snap", "record", "last", "share"]) by(id).disabled = !ready;
     by("compare").disabled = !ready || !(clip || comparing);
     const beside = comparing && truth > 0;
