@@ -114,7 +114,8 @@ export class Connection {
     clearInterval(this.pinging);
     this.socket = null;
     const final = event.code === 1008 || event.code === 4000; // a fault of ours, or nobody was here
-    const delay = final ? null : Math.min(LONGEST_DELAY, FIRST_DELAY * 2 ** this.attempts) * (0.9 + 0.2 * Math.random());
+    const grown = Math.min(LONGEST_DELAY, FIRST_DELAY * 2 ** this.attempts);
+    const delay = final ? null : grown * (0.9 + 0.2 * Math.random()); // pages do not come back all at once
     this.attempts += 1;
     if (!final) this.timer = setTimeout(() => this.open(), delay);
     this.handlers.down({ code: event.code, reason: event.reason, delay });

@@ -1,5 +1,5 @@
-// What is held: keys of the keyboard, fingers, buttons of a gamepad, one stack for all. The last press wins, and letting
-// go returns to the one before.
+// What is held: keys of the keyboard, fingers, buttons of a gamepad, one stack for all. The last press wins, and
+// letting go returns to the one before.
 
 const ARROWS = { ArrowLeft: "a", ArrowRight: "d", ArrowUp: "w", ArrowDown: "s" };
 const TRAPS = new Set(["Tab", "Escape"]); // keys that stay the browser's: nobody may be locked in
@@ -51,7 +51,7 @@ export class Holds {
  * Listen to the keyboard.
  * @param {Holds} holds
  * @param {() => Map<string, number>} map of the world
- * @param {(key: string, shift: boolean) => boolean} command does what a key means to the page; whether it means something
+ * @param {(key: string, shift: boolean) => boolean} command does what a key means to the page; whether it has a meaning
  * @param {HTMLElement} stage takes the focus when a field is left
  */
 export function listen(holds, map, command, stage) {

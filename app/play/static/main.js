@@ -48,7 +48,7 @@ const deeds = {
   help: () => (by("help").open ? by("help").close() : by("help").showModal()),
 };
 const commands = commandsOf(deeds);
-const live = () => player.state.link === "live" && player.state.prompt !== null && player.state.busy?.what !== "jump";
+const live = () => stage.ready(player.state);
 
 /** Begin anew with the settings of now, unless others are asked for. */
 function begin({ prompt, ...rest }) {
@@ -145,14 +145,22 @@ setUpTheme(by("theme"));
 
 listen(holds, () => map, (key, shift) => (live() || key === "?") && obey(commands, map, key, shift), by("stage"));
 listenToGamepads(holds, () => map, () => player.state.world?.codes.length ?? 0, () => live() && deeds.pause());
-document.addEventListener("keydown", () => player.state.closed === 4000 && player.state.link === "stopped" && player.connect());
+document.addEventListener("keydown", () => {
+  if (player.state.closed === 4000 && player.state.link === "stopped") player.connect();
+});
 document.addEventListener("visibilitychange", () => {
   if (document.hidden && player.state.playing) player.play(false, "hidden");
 });
 // A click with a pointer gives the keys back to the world; with the keyboard the focus stays where it is.
 document.addEventListener("click", (event) => {
-  if (event.detail > 0 && event.target.closest("button, select, input:not([type=file])") && !event.target.closest("dialog"))
-    if (!event.target.closest("select")) by("stage").focus({ preventScroll: true });
+  const control = event.target.closest("button, input:not([type=file])");
+  if (event.detail > 0 && control && !control.closest("dialog")) by("stage").focus({ preventScroll: true });
+});
+let byPointer = false;
+document.addEventListener("pointerdown", () => (byPointer = true), true);
+document.addEventListener("keydown", () => (byPointer = false), true);
+document.addEventListener("change", (event) => {
+  if (byPointer && event.target.matches("aside select")) by("stage").focus({ preventScroll: true });
 });
 window.addEventListener("hashchange", () => {
   const asked = live() && readAddress();

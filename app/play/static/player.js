@@ -146,7 +146,8 @@ export class Player {
   /** Settings that differ from the world's own, as `start` takes them. */
   changedSettings() {
     const { settings, own } = this.state;
-    return Object.fromEntries(Object.entries(settings).filter(([name, value]) => own[name] && value !== own[name].value));
+    const changed = Object.entries(settings).filter(([name, value]) => own[name] && value !== own[name].value);
+    return Object.fromEntries(changed);
   }
 
   #frame(frame) {

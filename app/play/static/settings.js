@@ -1,10 +1,10 @@
 // Speed, what happens with no key held, and a slider for each setting that the world has.
 
 const KNOBS = {
-  temperature: { label: "Temperature", help: "How freely the world draws among possible futures; 0 draws none", step: 0.05 },
+  temperature: { label: "Temperature", help: "How freely the world draws among futures; 0 draws none", step: 0.05 },
   noise_level: { label: "Context noise", help: "How much the dynamics distrusts its past frames", step: 0.01 },
   clamp: { label: "Clamp", help: "Deviations beyond which a generated frame is cut off", step: 0.5 },
-  reencode_every: { label: "Encode anew every", help: "Steps between returns to what the encoder knows; 0 for never", step: 1 },
+  reencode_every: { label: "Encode anew every", help: "Steps between returns to the encoder; 0 for never", step: 1 },
 };
 const SMOOTH = "genie.smooth";
 const PAUSE = 60; // ms without a movement of a slider until its value is sent
@@ -70,7 +70,8 @@ export class SettingsPanel {
       output.textContent = shown(Number(input.value));
       clearTimeout(this.sending);
       const given = { [name]: Number(input.value) };
-      this.sending = setTimeout(() => this.player.set(this.#message({ ...this.player.changedSettings(), ...given })), PAUSE);
+      const all = () => this.#message({ ...this.player.changedSettings(), ...given });
+      this.sending = setTimeout(() => this.player.set(all()), PAUSE);
     });
     box.append(words, output, input);
     this.sliders[name] = { input, output };

@@ -16,6 +16,11 @@ export class Stage {
     this.still = matchMedia("(prefers-reduced-motion: reduce)");
   }
 
+  /** Whether the game takes commands; a jump would end where it is disturbed. */
+  ready({ link, prompt, busy }) {
+    return link === "live" && prompt !== null && busy?.what !== "jump";
+  }
+
   /** Everything that follows from the state. @param {number|null} recording the first step of a film under way */
   show(state, recording) {
     const { world, link, playing, paused, comparing, truth, prompt } = state;
@@ -33,7 +38,7 @@ export class Stage {
     press("record", recording !== null);
     by("record-label").textContent = recording === null ? "Record" : "Stop";
     const clip = state.prompts.find(({ id }) => id === prompt)?.frames >= 4;
-    const ready = link === "live" && prompt !== null && state.busy?.what !== "jump"; // a jump ends where it is disturbed
+    const ready = this.ready(state);
     for (const id of ["play", "back", "once", "reset", "snap", "record", "last", "share"]) by(id).disabled = !ready;
     by("compare").disabled = !ready || !(clip || comparing);
     const beside = comparing && truth > 0;

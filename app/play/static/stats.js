@@ -1,4 +1,5 @@
-// What play feels like in numbers: frames a second that were drawn, and the time from a key to the picture that knows it.
+// What play feels like in numbers: frames a second that were drawn, and the time from a key to the picture that knows
+// it.
 
 const SPAN = 2000; // ms over which frames are counted
 const KEPT = 20; // latencies of which the median is shown

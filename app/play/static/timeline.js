@@ -15,7 +15,8 @@ export class Timeline {
    * @param {import("./frames.js").Screen} screen
    */
   constructor(player, screen) {
-    Object.assign(this, { player, screen, thumbs: new Map(), scrubbing: false, byKey: false, drawnAt: 0, marked: null });
+    Object.assign(this, { player, screen, thumbs: new Map(), drawnAt: 0, marked: null });
+    Object.assign(this, { scrubbing: false, byKey: false, resume: false });
     const scrub = by("scrub");
     scrub.addEventListener("keydown", (event) => this.#key(event));
     scrub.addEventListener("pointerdown", () => (this.byKey = false));
@@ -103,7 +104,8 @@ export class Timeline {
     if (this.marked === null) return;
     pen.strokeStyle = "#ff4d5e";
     pen.lineWidth = 3;
-    pen.strokeRect(this.marked * scale + 1.5, 1.5, (this.player.state.step - this.marked) * scale + THUMB - 3, THUMB - 3);
+    const length = (this.player.state.step - this.marked) * scale + THUMB;
+    pen.strokeRect(this.marked * scale + 1.5, 1.5, length - 3, THUMB - 3);
   }
 
   #look(step) {
