@@ -78,7 +78,7 @@ def ours_of(config: VQConfig, state: VQState, x: jax.Array) -> tuple:
     held = [state]
 
     def call() -> None:
-        gradient, (held[0], _) = jax.block_until_ready(step(x, held[0], key))
+        _, (held[0], _) = jax.block_until_ready(step(x, held[0], key))
 
     return call, indices
 
