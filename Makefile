@@ -4,12 +4,13 @@ BIN := .venv/bin
 RUN ?= runs/demo
 MINUTES ?= 13
 WORKERS ?= 2
+RESULTS := benchmarks/results
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo play readme test lint format clean
+.PHONY: help setup demo play readme bench bench-gpu test lint format clean
 
 help:  ## list what there is
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
 
 setup: .venv/.installed  ## make .venv and install everything into it
 
@@ -35,6 +36,14 @@ play: setup  ## play the demo's world in the browser, or the bundled one before 
 readme: setup  ## cross-check the demo's world; put its figures and pictures into the README
 	$(BIN)/genie crosscheck $(RUN) --json > $(RUN)/crosscheck.json
 	$(BIN)/python benchmarks/readme.py $(RUN)
+
+bench: setup  ## every benchmark on the CPU; the README's table of them
+	$(BIN)/python benchmarks/run_all.py
+	$(BIN)/python benchmarks/table.py $(RESULTS)/cpu.json $(wildcard $(RESULTS)/gpu.json)
+
+bench-gpu: setup  ## the same on a GPU, with the share of its peak: benchmarks/results/gpu.json
+	$(BIN)/python benchmarks/run_all.py --device cuda
+	$(BIN)/python benchmarks/table.py $(wildcard $(RESULTS)/cpu.json) $(RESULTS)/gpu.json
 
 test: setup  ## run every test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile

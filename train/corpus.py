@@ -10,6 +10,7 @@ from jaxtyping import Float32, Int64, UInt8
 
 from train.errors import UserError
 from train.ingest.store import FrameStore
+from train.read_ahead import ReadAhead
 
 READ_CHUNK = 1024  # frames decoded at a time while streaming over all of them
 OVERSHOOT = 2  # a last shot that would hold out more than this many times the wanted frames is split instead
@@ -45,6 +46,7 @@ class Corpus:
         self._lock = threading.Lock()
         self._memory: np.ndarray | None = None
         self._starts: dict[int, np.ndarray] = {}
+        self._ahead = ReadAhead(self._read_batch)
 
     @cached_property
     def train_indices(self) -> Int64[np.ndarray, "N"]:
@@ -79,7 +81,13 @@ class Corpus:
         return self.train_indices[self._draw(len(self.train_indices), step, size, stream)]
 
     def batch(self, step: int, size: int, *, stream: str) -> UInt8[np.ndarray, "size H W C"]:
-        """Training frames of batch `step`; a different `stream` draws independently."""
+        """Training frames of batch `step`; a different `stream` draws independently.
+
+        Where frames are read from the disk, those of the next steps are read meanwhile.
+        """
+        return self._read_batch(step, size, stream) if self.in_memory else self._ahead.take(step, size, stream)
+
+    def _read_batch(self, step: int, size: int, stream: str) -> UInt8[np.ndarray, "size H W C"]:
         return self.read(self.batch_indices(step, size, stream=stream))
 
     def clip_starts(self, length: int) -> Int64[np.ndarray, "N"]:
