@@ -24,7 +24,7 @@ from genie_jax.dynamics import DynamicsConfig, DynamicsModel
 from genie_jax.dynamics_loss import LossConfig
 from genie_jax.flops import count_flops
 from genie_jax.training import OptimizerConfig, init_state, make_optimizer, make_train_step
-from torch_bridge.reference.x_transformers import DynamicsTwin
+from torch_bridge.reference.x_transformers import DynamicsTwin, make_wrapper
 from train.devices import choose_devices
 from train.presets import preset
 
@@ -112,10 +112,8 @@ class Peer(nn.Module):
     def __init__(self, config: DynamicsConfig, params: dict, frames: int) -> None:
         super().__init__()
         twin = DynamicsTwin(config, params)
-        self.transformer, self.code = twin.transformer, twin.code
-        for layer in self.transformer.modules():
-            if hasattr(layer, "flash"):
-                layer.flash = True  # PyTorch's fused attention
+        self.transformer, self.code = make_wrapper(config, flash=True), twin.code
+        self.transformer.load_state_dict(twin.transformer.state_dict())
         self.register_buffer("mask", twin.mask(frames))
 
     def forward(self, w_BTLD: torch.Tensor, codes_BTm1: torch.Tensor) -> torch.Tensor:

@@ -23,8 +23,12 @@ from torch_bridge.reference.dynamics_names import places
 from torch_bridge.reference.flow_head import FlowHeadTwin
 
 
-def make_wrapper(config: DynamicsConfig) -> ContinuousTransformerWrapper:
+def make_wrapper(config: DynamicsConfig, *, flash: bool = False) -> ContinuousTransformerWrapper:
     """The package's model in the configuration that equals `config`.
+
+    Args:
+        config: of the dynamics.
+        flash: attention by PyTorch's fused `scaled_dot_product_attention`; the results differ by rounding.
 
     Raises:
         ValueError: 2 rotated channels a head, for which the package cannot compute its frequencies.
@@ -40,6 +44,7 @@ def make_wrapper(config: DynamicsConfig) -> ContinuousTransformerWrapper:
         attn_dim_head=stack.head_dim,
         attn_kv_heads=stack.kv_heads,
         attn_qk_rmsnorm=stack.qk_rmsnorm,
+        attn_flash=flash,
         attn_project_out=True,  # by itself the package leaves this layer out where there is one head
         use_rmsnorm=True,
         rotary_pos_emb=stack.rotary_dims > 0,
