@@ -1,7 +1,7 @@
 """Stack of pre-norm transformer blocks with a frame window: over a whole clip, or over new frames and a ring cache.
 
-Parameters of all blocks are stacked on a leading axis and run by `lax.scan`, so that compile time does not grow with
-depth. The three ways to run (`run_clip`, `run_frame`, `run_frames`) give equal results.
+Parameters of all blocks are stacked on a leading axis and run by `lax.scan`: unrolled over a clip, where training spends
+its time, else as a loop. The three ways to run (`run_clip`, `run_frame`, `run_frames`) give equal results.
 """
 
 from dataclasses import dataclass
@@ -91,7 +91,8 @@ class TransformerStack:
             frames = (B, N // config.tokens_per_frame, config.tokens_per_frame, *key.shape[2:])
             return block.mix(x), (key.reshape(frames), value.reshape(frames))
 
-        out, (keys, values) = lax.scan(body, x_BNM, params)
+        # Unrolled: a loop's backward pass slices stacked residuals at every layer, which costs more than it computes.
+        out, (keys, values) = lax.scan(body, x_BNM, params, unroll=True)
         return out, keys, values
 
     def run_frame(self, params: Params, cache: Cache, x_BPM: Float[Array, "B P M"]) -> tuple[Cache, Array]:
