@@ -14,5 +14,9 @@ def to_float(frames_BHWC: UInt8[Tensor, "*B H W C"]) -> Float[Tensor, "*B C H W"
 
 def to_uint8(images_BCHW: Float[Tensor, "*B C H W"]) -> UInt8[Tensor, "*B H W C"]:
     """uint8 frames of images: [-1, 1] is rounded to 0..255, values outside are clamped. Inverse of `to_float`."""
-    levels = ((images_BCHW + 1) * 127.5).round().clamp(0, 255)
-    return levels.to(torch.uint8).movedim(-3, -1).contiguous()
+    return to_levels(images_BCHW).movedim(-3, -1).contiguous()
+
+
+def to_levels(images: Float[Tensor, "..."]) -> UInt8[Tensor, "..."]:
+    """uint8 levels of numbers in [-1, 1], in any layout: see `to_uint8`."""
+    return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)

@@ -1,0 +1,114 @@
+"""Runtimes: callables `(w_BLD float32 on the device) -> frames uint8 (B, H, W, 3)`, made for one frame at a time.
+
+`make_runtime` builds one by its name and raises `Unavailable` where this machine cannot run it.
+"""
+
+import importlib.util
+import io
+import os
+import shutil
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from torch_bridge.mobile_stylegan import PlayDecoder
+from torch_bridge.runtimes.frame_net import FrameNet
+
+FrameRuntime = Callable[[Float[Tensor, "B L D"]], UInt8[Tensor, "B H W C"]]
+LARGE_LEVELS = 2  # in bfloat16 by "bfloat16-large": the two largest levels, where most of the time goes
+
+
+class Unavailable(ValueError):
+    """This machine, or this installation, has no such runtime: the text says why."""
+
+
+def make_runtime(name: str, decoder: PlayDecoder, w_BLD: Float[Tensor, "B L D"]) -> FrameRuntime:
+    """The runtime of a name, compiled for inputs of the shape of `w_BLD`.
+
+    Args:
+        name: "eager", "bfloat16" (all levels but the smallest), "bfloat16-large", "onnx", "compile".
+        decoder: for play, on its device.
+        w_BLD: one w, on the device of the decoder.
+
+    Raises:
+        Unavailable: see there.
+        ValueError: there is no such name.
+    """
+    makers = {
+        "eager": lambda: EagerRuntime(FrameNet(decoder)),
+        "bfloat16": lambda: EagerRuntime(FrameNet(decoder, len(decoder.layers))),
+        "bfloat16-large": lambda: EagerRuntime(FrameNet(decoder, min(LARGE_LEVELS, len(decoder.layers)))),
+        "onnx": lambda: OnnxRuntime(FrameNet(decoder), w_BLD),
+        "compile": lambda: CompiledRuntime(FrameNet(decoder), w_BLD),
+    }
+    if name not in makers:
+        raise ValueError(f"There is no runtime {name!r}. Choose one of {', '.join(makers)}.")
+    return makers[name]()
+
+
+class EagerRuntime:
+    """PyTorch as it is."""
+
+    def __init__(self, net: FrameNet) -> None:
+        self.net = net
+
+    @torch.inference_mode()
+    def __call__(self, w_BLD: Float[Tensor, "B L D"]) -> UInt8[Tensor, "B H W C"]:
+        return self.net(w_BLD)
+
+
+class CompiledRuntime:
+    """`torch.compile`; it needs a C++ compiler on a CPU and takes up to a minute."""
+
+    def __init__(self, net: FrameNet, w_BLD: Float[Tensor, "B L D"]) -> None:
+        compiler = os.environ.get("CXX", "g++")
+        if w_BLD.device.type == "cpu" and not any(shutil.which(name) for name in (compiler, "clang++")):
+            raise Unavailable("torch.compile needs a C++ compiler, and there is none. Install g++ or name it in CXX.")
+        self.compiled = torch.compile(net, dynamic=False)
+        try:
+            self(w_BLD)
+        except Exception as error:  # torch.compile promises no class of errors
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise Unavailable(f"torch.compile fails here: {reason}. Choose another runtime.") from error
+
+    @torch.inference_mode()
+    def __call__(self, w_BLD: Float[Tensor, "B L D"]) -> UInt8[Tensor, "B H W C"]:
+        return self.compiled(w_BLD)
+
+
+class OnnxRuntime:
+    """ONNX Runtime on the CPU, with as many threads as PyTorch has; exported in memory."""
+
+    def __init__(self, net: FrameNet, w_BLD: Float[Tensor, "B L D"]) -> None:
+        if w_BLD.device.type != "cpu":
+            raise Unavailable("ONNX Runtime is used on a CPU alone. Choose another runtime for this device.")
+        if missing := [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]:
+            raise Unavailable(f"ONNX Runtime needs {' and '.join(missing)}. Run: pip install {' '.join(missing)}")
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # Its threads shall not spin while the dynamics computes on the same cores.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        self.session = onnxruntime.InferenceSession(exported(net, w_BLD), options, providers=["CPUExecutionProvider"])
+        self.shape = tuple(w_BLD.shape)
+
+    def __call__(self, w_BLD: Float[Tensor, "B L D"]) -> UInt8[Tensor, "B H W C"]:
+        return torch.from_numpy(self.session.run(["frames"], {"w": w_BLD.numpy()})[0])
+
+
+def exported(net: FrameNet, w_BLD: Float[Tensor, "B L D"]) -> bytes:
+    """The network as an ONNX model for inputs of the shape of `w_BLD`."""
+    import warnings
+
+    file = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter's own age, and of shapes that are fixed here on purpose
+        torch.onnx.export(
+            net, (w_BLD,), file, dynamo=False, input_names=["w"], output_names=["frames"], opset_version=17
+        )
+    return file.getvalue()
