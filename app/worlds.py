@@ -13,11 +13,13 @@ from app.commands.devices import check_kind
 from train.errors import UserError
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
     from torch_bridge.manifest import WorldManifest
     from torch_bridge.world import World
 
+RUNTIME_WORDS = ("eager", "float16", "onnx", "compile", "auto", "measure")
 BUNDLED = Path(__file__).with_name("bundled") / "doom"
 
 
@@ -73,11 +75,15 @@ def results_folder(world: Path, kind: str) -> Path:
     return evaluation_folder(Path(world.name) if is_bundled(world) else world, kind)
 
 
-def load_world(path: "str | PathLike[str]", device: str = "auto") -> "World":
+def load_world(path: "str | PathLike[str]", device: str = "auto", runtime: str = "eager") -> "World":
     """The world of a folder, or of the run in a folder, on the device of a `--device`.
 
+    Args:
+        runtime: of a `--runtime`: see `World.use_runtime`.
+
     Raises:
-        UserError: there is no such world, it is damaged or newer than this program, or there is no such device.
+        UserError: there is no such world, it is damaged or newer than this program, there is no such device, or this
+            machine cannot run the runtime.
     """
     check_kind(device)
     from torch_bridge.world import World
@@ -85,11 +91,28 @@ def load_world(path: "str | PathLike[str]", device: str = "auto") -> "World":
 
     choose_devices(device)
     try:
-        return World.load(path, device=device)
+        world = World.load(path, device=device)
     except ValueError as error:
         raise user_error(str(path), error, "Update this program, or pack the world anew with 'genie train'.") from error
     except OSError as error:
         raise UserError(path, f"it cannot be read ({error.strerror or error})", "Check its permissions.") from error
+    if runtime != "eager":  # which it has
+        try:
+            world.use_runtime(runtime)
+        except ValueError as error:
+            raise user_error(f"--runtime {runtime}", error) from error
+    return world
+
+
+def add_runtime_option(parser: "argparse.ArgumentParser", default: str) -> None:
+    """The option of commands that play."""
+    parser.add_argument(
+        "--runtime",
+        metavar="|".join(RUNTIME_WORDS),
+        default=default,
+        help="what draws the frames; auto: the fastest, measured once on this machine and remembered; "
+        f"measure: measured anew (default: {default})",
+    )
 
 
 def user_error(

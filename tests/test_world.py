@@ -175,8 +175,8 @@ def test_play_goes_on_from_the_encoded_frame(world: World) -> None:
     state = world.start(prompt[None], None, knobs)
     for code in codes[:3]:
         state, frame = world.advance(state, code, knobs)
-    state = state._replace(w_BLD=world.player.normalise(world.encode(frame[None])))
-    np.testing.assert_array_equal(world.advance(state, codes[3], knobs)[1], rollouts[3][3])
+    state = state._replace(w_BLD=world.player.normalise(world.encode(frame.numpy())))
+    np.testing.assert_array_equal(world.advance(state, codes[3], knobs)[1][0], rollouts[3][3])
 
 
 def test_a_snapshot_remembers_when_the_next_encoding_is_due(world: World) -> None:

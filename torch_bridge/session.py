@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import torch
 from jaxtyping import UInt8
 
 from torch_bridge.latent_player import LatentPlayer, LatentState
@@ -71,15 +72,21 @@ class Session:
         Raises:
             ValueError: there was no `reset` before, or the world has no such code.
         """
-        state = self._started()
-        number = check_code(code, len(self._world.codes))
+        self._started()
+        return _fetched(self._advance(check_code(code, len(self._world.codes))))
+
+    def _advance(self, code: int) -> torch.Tensor:
+        """One step: the frame (1, H, W, C), which an accelerator may still be computing."""
         self._steps += 1
         due = self._reencode_every > 0 and self._steps % self._reencode_every == 0
-        self._state, frame_HWC = self._world.advance(state, number, self._knobs, reencode=due)
-        return frame_HWC
+        self._state, frame_BHWC = self._world.advance(self._started(), code, self._knobs, reencode=due)
+        return frame_BHWC
 
     def rollout(self, codes: Codes) -> Frames:
         """The frames of S steps, (0, H, W, C) for none.
+
+        A frame is fetched after the step behind it was queued, so that an accelerator draws the one while it computes
+        the other.
 
         Raises:
             ValueError: as `step`, before any step is taken.
@@ -87,7 +94,15 @@ class Session:
         self._started()
         numbers = [check_code(code, len(self._world.codes)) for code in codes]
         size = self._world.size
-        return np.stack([self.step(code) for code in numbers]) if numbers else np.zeros((0, size, size, 3), np.uint8)
+        frames_SHWC = np.zeros((len(numbers), size, size, 3), np.uint8)
+        drawn: torch.Tensor | None = None
+        for number, code in enumerate(numbers):
+            before, drawn = drawn, self._advance(code)
+            if before is not None:
+                frames_SHWC[number - 1] = _fetched(before)
+        if drawn is not None:
+            frames_SHWC[-1] = _fetched(drawn)
+        return frames_SHWC
 
     def snap(self) -> None:
         """Go on from the w that the encoder finds in the newest frame: see `World.reencode_every`.
@@ -109,3 +124,7 @@ class Session:
         if self._state is None:
             raise ValueError("This world stands nowhere yet. Call reset(frames) with a prompt before the first step.")
         return self._state
+
+
+def _fetched(frame_BHWC: torch.Tensor) -> UInt8[np.ndarray, "H W C"]:
+    return frame_BHWC[0].cpu().numpy()

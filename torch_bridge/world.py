@@ -27,9 +27,11 @@ from torch_bridge.frame_codec import FrameCodec, count_decoder_flops, count_enco
 from torch_bridge.latent_player import Knobs, LatentPlayer, LatentState
 from torch_bridge.manifest import Code, WorldManifest
 from torch_bridge.notebook import world_html
+from torch_bridge.part_agreement import check_agreement
 from torch_bridge.play_arguments import Codes, Frames, check_codes, check_frames
 from torch_bridge.play_settings import check_knobs, check_steps, seeds_of
 from torch_bridge.rollout_batches import batch_steps
+from torch_bridge.runtimes import choose_runtime, probes
 from torch_bridge.session import Session
 
 
@@ -43,12 +45,22 @@ class World:
     Args:
         manifest, tensors, prompts: as `read_world` gives them.
         device: "auto", "cpu", "cuda" or "mps".
+        runtime: what draws the frames of a session: see `use_runtime`. Batches of frames are always drawn by "eager",
+            so that no evaluation depends on it.
 
     Raises:
-        ValueError: a part's config or tensors do not fit, or there is no such device.
+        ValueError: a part's config or tensors do not fit, or there is no such device or runtime.
     """
 
-    def __init__(self, manifest: WorldManifest, tensors: Tensors, prompts: Prompts, *, device: str = "auto") -> None:
+    def __init__(
+        self,
+        manifest: WorldManifest,
+        tensors: Tensors,
+        prompts: Prompts,
+        *,
+        device: str = "auto",
+        runtime: str = "eager",
+    ) -> None:
         self.config, self.prompts = manifest, prompts
         self._tensors = tensors
         self.jax_device = _jax_device(device)
@@ -58,19 +70,33 @@ class World:
         with jax.default_device(self.jax_device):
             self.player = LatentPlayer.from_tensors(manifest.dynamics, tensors["dynamics"], self.jax_device)
             self.actions = ActionReader.from_tensors(manifest.actions, tensors["actions"], self.jax_device)
-        self._check_parts()
+        check_agreement(manifest, self.codec.encoder.config, self.codec.size, self.player.model.config, self.actions)
         codes = np.arange(len(manifest.codes), dtype=np.int32)
         self._code_arrays = [jax.device_put(codes[k : k + 1], self.jax_device) for k in codes]
+        self.use_runtime(runtime)
         self._session = Session(self)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], device: str = "auto") -> World:
+    def load(cls, path: str | os.PathLike[str], device: str = "auto", runtime: str = "eager") -> World:
         """The world of a folder, or of the run in a folder.
 
         Raises:
             ValueError: names the file that is missing, damaged or newer than this program, and what to do.
         """
-        return cls(*read_world(path), device=device)
+        return cls(*read_world(path), device=device, runtime=runtime)
+
+    def use_runtime(self, name: str) -> None:
+        """What draws the frames of all sessions from now on.
+
+        Args:
+            name: "eager", "float16", "onnx", "compile"; "auto" for the fastest, measured once on
+                this machine for this world and kept (`runtimes.cache`); "measure" to measure anew.
+
+        Raises:
+            ValueError: there is no such runtime, this machine cannot run it, or its frames are not those of "eager".
+        """
+        probes_NLD = probes(np.asarray(self.player.w_mean_LD), np.asarray(self.player.w_std_LD))
+        self._draw, self.runtime = choose_runtime(name, self.codec.decoder, probes_NLD.to(self.codec.device))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the world as a folder, in place of the world that is there, if any."""
@@ -221,16 +247,15 @@ class World:
 
     def advance(
         self, state: LatentState, code: int, knobs: Knobs, *, reencode: bool = False
-    ) -> tuple[LatentState, UInt8[np.ndarray, "H W C"]]:
+    ) -> tuple[LatentState, UInt8[torch.Tensor, "1 H W C"]]:
         """One step of one rollout: the state after it (the given one is used up) and the frame.
 
-        With `reencode` the state goes on from the w of that frame: see `reencode_every`.
+        The frame is on the codec's device, where it may still be computed: the next step can be queued before it is
+        fetched. With `reencode` the state goes on from the w of that frame: see `reencode_every`.
         """
         state, w_BLD = self.player.step(state, self._code_arrays[code], knobs)
-        frame_BHWC = self.codec.decode(to_torch(w_BLD))
-        if reencode:
-            state = self.reencoded(state, frame_BHWC)
-        return state, frame_BHWC[0].cpu().numpy()
+        frame_BHWC = self._draw(to_torch(w_BLD, device=self.codec.device))
+        return self.reencoded(state, frame_BHWC) if reencode else state, frame_BHWC
 
     def reencoded(self, state: LatentState, frames_BHWC: torch.Tensor) -> LatentState:
         """The state with the w of the newest frames as they look: see `reencode_every`."""
@@ -286,28 +311,6 @@ class World:
     def check_codes(self, codes: Codes, batch: int, length: int | None) -> np.ndarray:
         """Codes (batch, length) of this world as int32; None for any length."""
         return check_codes(codes, len(self.codes), (batch, length))
-
-    def _check_parts(self) -> None:
-        """The parts must agree with each other and with the manifest."""
-        config, dynamics = self.config, self.player.model.config
-        faults = {
-            "size": (config.size, self.codec.size),
-            "rows": (config.rows, dynamics.rows),
-            "rows of the encoder": (config.rows, self.codec.encoder.config.rows),
-            "style_dim": (config.style_dim, dynamics.style_dim),
-            "style_dim of the encoder": (config.style_dim, self.codec.encoder.config.style_dim),
-            "window": (config.window, dynamics.window),
-            "codes of the dynamics": (len(config.codes), dynamics.codes),
-            "codes of the action model": (len(config.codes), self.actions.model.config.codes),
-        }
-        if self.actions.reads_features:
-            ours, theirs = self.codec.encoder.config, self.actions.model.config.features
-            faults["features of the encoder"] = ((theirs.grid, theirs.channels), (ours.grid, ours.channels))
-        for name, (said, found) in faults.items():
-            if said != found:
-                raise ValueError(
-                    f"The world's manifest and its parts disagree: {name} is {said} there and {found} here."
-                )
 
     def parameters(self) -> dict[str, int]:
         """Numbers that play loads, by part, and their total."""

@@ -16,6 +16,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from app.commands.devices import add_device_option
+from app.worlds import add_runtime_option
 from train.errors import UserError
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--idle", type=float, default=15, metavar="MINUTES", help="after which a page is sent away (default: 15)"
     )
+    add_runtime_option(parser, "auto")
     add_device_option(parser)
 
 
@@ -55,9 +57,10 @@ def run(args: argparse.Namespace) -> int:
     with listening:
         path = choose_world(args.world)
         name = path.name if is_bundled(path) or path.name != "world" else path.resolve().parent.name
-        world = load_world(path, args.device)
+        world = load_world(path, args.device, args.runtime)
         if not world.prompts:
             print("this world has no prompt of its own: drop an image or a short video on the page", file=sys.stderr)
+        print(f"drawn by {world.runtime}")
         print(f"{name}: {world.size}x{world.size}, {warm_up(world):.1f} ms a frame on this machine", flush=True)
         serve(world, name, listening, args)
     return 0

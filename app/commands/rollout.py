@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from app.commands.devices import add_device_option
+from app.worlds import add_runtime_option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,6 +54,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--reencode", type=int, metavar="N", help="go on from the encoded frame every N steps; 0: never"
     )
     parser.add_argument("--plain", action="store_true", help="the frames alone, without the panel of codes")
+    add_runtime_option(parser, "eager")
     add_device_option(parser)
 
 
@@ -65,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
 
     for path in args.out:
         check_film_path(path)
-    world = load_world(choose_world(args.world), args.device)
+    world = load_world(choose_world(args.world), args.device, args.runtime)
     usage, names = [code.usage for code in world.codes], [code.name for code in world.codes]
     codes = parse_actions(args.actions, args.steps, usage, args.seed, names)
     name, prompt = find_prompt(
@@ -84,6 +86,8 @@ def run(args: argparse.Namespace) -> int:
         raise user_error("--noise-level, --clamp, --temperature, --reencode, --seed", error) from error
     rate = _film(world, prompt, codes, args.out, plain=args.plain)
     films = ", ".join(args.out)
+    if args.runtime != "eager":
+        print(f"drawn by {world.runtime}")
     print(f"{len(codes)} frames of {world.size}x{world.size} from prompt {name}, {rate:.1f} frames/s: {films}")
     return 0
 

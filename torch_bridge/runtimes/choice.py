@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -22,9 +23,9 @@ from torch_bridge.mobile_stylegan import PlayDecoder
 from torch_bridge.runtimes import cache
 from torch_bridge.runtimes.kinds import FrameRuntime, Unavailable, make_runtime
 
-NAMED = ("eager", "bfloat16", "bfloat16-large", "onnx", "compile")
+NAMED = ("eager", "float16", "onnx", "compile")
 RUNTIMES = (*NAMED, "auto", "measure")
-MEASURED = ("eager", "bfloat16-large", "bfloat16", "onnx")  # "compile" takes a minute to make: by name alone
+MEASURED = ("eager", "float16", "onnx")  # "compile" takes a minute to make: by name alone
 TOLERANCE, MEAN_TOLERANCE = 2, 0.5  # grey levels of 0..255
 MEASURE_SECONDS = 1.0
 
@@ -82,6 +83,14 @@ def choose_runtime(
     runtime, chosen = _measure(decoder, probes_NLD)
     cache.write(key, asdict(chosen))
     return runtime, chosen
+
+
+def probes(
+    mean_LD: Float[np.ndarray, "L D"], std_LD: Float[np.ndarray, "L D"], count: int = 4
+) -> Float[Tensor, "N L D"]:
+    """w drawn from the statistics of a corpus, the same at every call."""
+    normal_NLD = np.random.default_rng(0).normal(size=(count, *mean_LD.shape))
+    return torch.from_numpy((mean_LD + std_LD * normal_NLD).astype(np.float32))
 
 
 def _measure(decoder: PlayDecoder, probes_NLD: Tensor) -> tuple[FrameRuntime, Chosen]:

@@ -1,4 +1,4 @@
-"""w -> uint8 frame as one network, in float32 or with its large levels in bfloat16: what every runtime computes."""
+"""w -> uint8 frame as one network, in float32 or with all levels but the smallest in float16: what runtimes compute."""
 
 import copy
 
@@ -9,31 +9,18 @@ from torch import Tensor, nn
 from torch_bridge.images import to_levels
 from torch_bridge.mobile_stylegan import PlayDecoder
 
-HALF = torch.bfloat16
+HALF = torch.float16
 
 
 class FrameNet(nn.Module):
-    """A decoder of its own (a copy, in channels-last memory) and the conversion of its image.
+    """A decoder, shared or (in `half`) copied, and the conversion of its image."""
 
-    Args:
-        decoder: for play.
-        half_levels: how many blocks, counted from the largest one, compute in bfloat16, with the head; 0 for none.
-
-    Raises:
-        ValueError: the decoder has no such number of blocks.
-    """
-
-    def __init__(self, decoder: PlayDecoder, half_levels: int = 0) -> None:
+    def __init__(self, decoder: PlayDecoder, *, half: bool = False) -> None:
         super().__init__()
-        if not 0 <= half_levels <= len(decoder.layers):
-            raise ValueError(f"{half_levels} levels in bfloat16, and the decoder has {len(decoder.layers)}.")
-        self.decoder = copy.deepcopy(decoder).eval().requires_grad_(False)
-        if half_levels:
-            blocks = list(self.decoder.layers)
-            whole, half = blocks[: len(blocks) - half_levels], blocks[len(blocks) - half_levels :]
-            self.decoder.layers = nn.ModuleList([*whole, *(_HalfBlock(block) for block in half)])
+        self.decoder = copy.deepcopy(decoder) if half else decoder
+        if half:
+            self.decoder.layers = nn.ModuleList(_HalfBlock(block) for block in self.decoder.layers)
             self.decoder.head = _HalfHead(self.decoder.head)
-        self.to(memory_format=torch.channels_last)
 
     def forward(self, w_BLD: Float[Tensor, "B L D"]) -> UInt8[Tensor, "B H W C"]:
         images_BCHW = self.decoder(w_BLD[:, 0] if w_BLD.shape[1] == 1 else w_BLD)
@@ -41,7 +28,7 @@ class FrameNet(nn.Module):
 
 
 class _HalfBlock(nn.Module):
-    """A block that computes in bfloat16, whatever it is given."""
+    """A block that computes in float16, whatever it is given."""
 
     def __init__(self, block: nn.Module) -> None:
         super().__init__()
@@ -53,7 +40,7 @@ class _HalfBlock(nn.Module):
 
 
 class _HalfHead(nn.Module):
-    """The head in bfloat16; its bands are float32 again."""
+    """The head in float16; its bands are float32 again."""
 
     def __init__(self, head: nn.Module) -> None:
         super().__init__()

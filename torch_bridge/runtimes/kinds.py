@@ -17,7 +17,6 @@ from torch_bridge.mobile_stylegan import PlayDecoder
 from torch_bridge.runtimes.frame_net import FrameNet
 
 FrameRuntime = Callable[[Float[Tensor, "B L D"]], UInt8[Tensor, "B H W C"]]
-LARGE_LEVELS = 2  # in bfloat16 by "bfloat16-large": the two largest levels, where most of the time goes
 
 
 class Unavailable(ValueError):
@@ -28,7 +27,7 @@ def make_runtime(name: str, decoder: PlayDecoder, w_BLD: Float[Tensor, "B L D"])
     """The runtime of a name, compiled for inputs of the shape of `w_BLD`.
 
     Args:
-        name: "eager", "bfloat16" (all levels but the smallest), "bfloat16-large", "onnx", "compile".
+        name: "eager", "float16" (eager, all levels but the smallest in it), "onnx", "compile".
         decoder: for play, on its device.
         w_BLD: one w, on the device of the decoder.
 
@@ -38,8 +37,7 @@ def make_runtime(name: str, decoder: PlayDecoder, w_BLD: Float[Tensor, "B L D"])
     """
     makers = {
         "eager": lambda: EagerRuntime(FrameNet(decoder)),
-        "bfloat16": lambda: EagerRuntime(FrameNet(decoder, len(decoder.layers))),
-        "bfloat16-large": lambda: EagerRuntime(FrameNet(decoder, min(LARGE_LEVELS, len(decoder.layers)))),
+        "float16": lambda: EagerRuntime(FrameNet(decoder, half=True)),
         "onnx": lambda: OnnxRuntime(FrameNet(decoder), w_BLD),
         "compile": lambda: CompiledRuntime(FrameNet(decoder), w_BLD),
     }

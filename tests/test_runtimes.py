@@ -1,0 +1,196 @@
+"""Runtimes of the frames of play: the same frames from each, the choice among them, what is kept of it, sessions."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from worlds import make_world, moving_squares
+
+from app.cli import main
+from torch_bridge.mobile_stylegan import PlayDecoder, Student, StudentConfig
+from torch_bridge.runtimes import cache, choice, choose_runtime, probes
+from torch_bridge.runtimes.kinds import Unavailable, make_runtime
+from torch_bridge.world import World
+
+SMALL = StudentConfig(32, 16, (16, 8, 8))
+WIDE = StudentConfig(32, 512, (512, 256, 128))  # the widths of `laptop`
+
+
+@pytest.fixture(autouse=True)
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("GENIE_CACHE", str(tmp_path / "kept"))
+    monkeypatch.setattr(choice, "MEASURE_SECONDS", 0.0)
+    return tmp_path / "kept"
+
+
+def decoder_of(config: StudentConfig = SMALL, *, noisy: bool = False, seed: int = 0) -> PlayDecoder:
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        student = Student(config)
+        for name, parameter in student.named_parameters():
+            if name.endswith("noise.weight"):
+                parameter.fill_(0.3)
+        noise = [torch.randn(shape) for shape in student.noise_shapes] if noisy else None
+        return student.for_play(noise).eval()
+
+
+def w_of(config: StudentConfig, rows: int = 1, count: int = 4) -> torch.Tensor:
+    shape = (rows + config.map_rows, config.style_dim)
+    return probes(np.zeros(shape, np.float32), np.ones(shape, np.float32), count)
+
+
+@pytest.mark.parametrize("name", ["float16", "onnx"])
+@pytest.mark.parametrize(
+    ("config", "rows", "noisy"),
+    [
+        (SMALL, 1, False),
+        (SMALL, SMALL.rows, False),
+        (SMALL, 1, True),
+        (dataclasses.replace(SMALL, spatial=2), 1, False),
+        (dataclasses.replace(SMALL, spatial=2), SMALL.rows, True),
+        (WIDE, 1, False),
+    ],
+)
+def test_a_runtime_draws_the_frames_of_eager(name: str, config: StudentConfig, rows: int, noisy: bool) -> None:
+    decoder, w_NLD = decoder_of(config, noisy=noisy), w_of(config, rows)
+    eager, other = (make_runtime(kind, decoder, w_NLD[:1]) for kind in ("eager", name))
+    for w_LD in w_NLD:
+        ours, theirs = other(w_LD[None]), eager(w_LD[None])
+        assert ours.dtype == torch.uint8
+        assert ours.shape == theirs.shape == (1, config.size, config.size, 3)
+        apart = (ours.int() - theirs.int()).abs()
+        assert apart.max() <= choice.TOLERANCE
+        assert apart.float().mean() <= choice.MEAN_TOLERANCE
+    assert not torch.equal(other(w_NLD[:1]), other(w_NLD[1:2]))
+
+
+def test_a_machine_without_a_compiler_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    with pytest.raises(Unavailable, match=r"needs a C\+\+ compiler"):
+        choose_runtime("compile", decoder_of(), w_of(SMALL))
+
+
+def test_an_installation_without_onnx_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(Unavailable, match="pip install onnx onnxruntime"):
+        choose_runtime("onnx", decoder_of(), w_of(SMALL))
+    _, chosen = choose_runtime("auto", decoder_of(), w_of(SMALL))
+    assert "onnx" in chosen.left_out
+    assert set(chosen.seconds) == {"eager", "float16"}
+
+
+def test_an_unknown_name_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"no runtime 'fast'\. Choose one of eager, "):
+        choose_runtime("fast", decoder_of(), w_of(SMALL))
+
+
+def test_what_draws_other_frames_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(name: str, decoder: PlayDecoder, w: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+        runtime = make_runtime("eager", decoder, w)
+        if name == "eager":
+            return runtime
+        return lambda w: (runtime(w).int() + choice.TOLERANCE + 1).clamp(0, 255).to(torch.uint8)
+
+    monkeypatch.setattr(choice, "make_runtime", wrong)
+    _, chosen = choose_runtime("measure", decoder_of(), w_of(SMALL))
+    assert chosen.name == "eager"
+    assert "up to 3 grey levels apart" in chosen.left_out["onnx"]
+    with pytest.raises(ValueError, match="'onnx' draws other frames: up to 3"):
+        choose_runtime("onnx", decoder_of(), w_of(SMALL))
+
+
+def test_the_choice_is_measured_once_and_kept(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder, w = decoder_of(), w_of(SMALL)
+    _, first = choose_runtime("auto", decoder, w)
+    assert (first.how, set(first.seconds) | set(first.left_out)) == ("measured", set(choice.MEASURED))
+    assert len(list(kept.iterdir())) == 1
+    monkeypatch.setattr(choice, "_measure", lambda *_: pytest.fail("measured again"))
+    _, second = choose_runtime("auto", decoder, w)
+    assert second == dataclasses.replace(first, how="cached")
+
+
+def test_the_choice_of_another_decoder_is_another() -> None:
+    choose_runtime("auto", decoder_of(), w_of(SMALL))
+    assert choose_runtime("auto", decoder_of(seed=1), w_of(SMALL))[1].how == "measured"
+    assert choose_runtime("auto", decoder_of(), w_of(SMALL, SMALL.rows))[1].how == "measured"
+    assert choose_runtime("measure", decoder_of(), w_of(SMALL))[1].how == "measured"
+    assert choose_runtime("auto", decoder_of(), w_of(SMALL))[1].how == "cached"
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"key": 1}', "foreign", "name", "seconds"])
+def test_a_damaged_file_is_measured_anew(kept: Path, damage: str) -> None:
+    choose_runtime("auto", decoder_of(), w_of(SMALL))
+    (file,) = kept.iterdir()
+    stored = json.loads(file.read_text())
+    if damage == "foreign":
+        stored["key"]["machine"] = "another"
+    elif damage == "name":
+        stored["result"]["name"] = "rm"
+    elif damage == "seconds":
+        stored["result"]["seconds"] = {"eager": "fast"}
+    file.write_text(json.dumps(stored) if damage in ("foreign", "name", "seconds") else damage)
+    assert choose_runtime("auto", decoder_of(), w_of(SMALL))[1].how == "measured"
+    assert choose_runtime("auto", decoder_of(), w_of(SMALL))[1].how == "cached"
+
+
+def test_a_folder_that_cannot_be_written_is_no_fault(kept: Path) -> None:
+    kept.write_text("a file is in the place of the folder")
+    assert choose_runtime("auto", decoder_of(), w_of(SMALL))[1].how == "measured"
+
+
+def test_the_folder_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("GENIE_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache.folder() == tmp_path / "efficient-genie"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache.folder() == Path.home() / ".cache" / "efficient-genie"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_world(tmp_path_factory.mktemp("runtimes") / "world")
+
+
+def test_sessions_with_each_runtime(folder: Path) -> None:
+    world, codes = World.load(folder), [1, 0, 3, 3, 2]
+    seen = {}
+    for name in ("eager", "onnx", "float16"):
+        world.use_runtime(name)
+        assert world.runtime.name == name
+        world.reset(moving_squares(5), reencode_every=0)
+        together = world.rollout(codes)
+        world.reset(moving_squares(5), reencode_every=0)
+        np.testing.assert_array_equal(together, np.stack([world.step(code) for code in codes]))
+        seen[name] = together.astype(int)
+        batch = world.rollout_batch(moving_squares(5)[None], None, np.array([codes]), reencode_every=0)[0]
+        np.testing.assert_array_equal(batch, seen["eager"])  # whatever draws the sessions
+    assert world.player.compiled_steps() == 1
+    for name in ("onnx", "float16"):
+        assert abs(seen[name] - seen["eager"]).max() <= choice.TOLERANCE
+
+
+def test_a_rollout_that_encodes_its_frames_is_that_of_single_steps(folder: Path) -> None:
+    world, codes = World.load(folder, runtime="onnx"), [1, 0, 3, 3, 2]
+    world.reset(moving_squares(5), reencode_every=2)
+    together = world.rollout(codes)
+    world.reset(moving_squares(5), reencode_every=2)
+    np.testing.assert_array_equal(together, np.stack([world.step(code) for code in codes]))
+
+
+@pytest.mark.parametrize("name", ["onnx", "auto"])
+def test_the_command_line_names_the_runtime(
+    name: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    film = tmp_path / "film.png"
+    assert main(["rollout", str(folder), "--steps", "3", "-o", str(film), "--runtime", name]) == 0
+    assert film.is_file()
+    assert "drawn by " in capsys.readouterr().out
+
+
+def test_the_command_line_refuses_an_unknown_runtime(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rollout", str(folder), "--steps", "3", "-o", "film.png", "--runtime", "fast"]) == 2
+    assert "--runtime fast: There is no runtime 'fast'. Choose one of" in capsys.readouterr().err
