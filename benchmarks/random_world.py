@@ -1,0 +1,46 @@
+"""A world of a preset's sizes with random weights: what a step costs does not depend on what was learned."""
+
+from dataclasses import asdict
+
+import jax
+import numpy as np
+import torch
+
+from genie_jax.dynamics import DynamicsModel
+from genie_jax.latent_action import LatentActionModel
+from genie_jax.trees import flatten_tree
+from torch_bridge.encoder import Encoder
+from torch_bridge.manifest import WorldManifest, numbered_codes
+from torch_bridge.mobile_stylegan import Student
+from torch_bridge.world import World
+from train.presets import preset
+
+
+def random_world(name: str, device: str = "auto") -> World:
+    """The world of a preset, with weights as they are before training and w of mean 0 and deviation 1."""
+    config = preset(name)
+    encoder, student = config.encoder.model, config.student.model
+    actions, dynamics = LatentActionModel(config.actions.model), DynamicsModel(config.dynamics.model)
+    torch.manual_seed(0)
+    parts = {"encoder": Encoder(encoder), "decoder": Student(student)}
+    tensors = {part: {k: v.numpy() for k, v in module.state_dict().items()} for part, module in parts.items()}
+    keys = jax.random.split(jax.random.key(0), 3)
+    params = actions.init(keys[0])
+    pairs = {"params": params, "vq": actions.quantizer.init(keys[1])}
+    tensors["actions"] = flatten_tree(jax.tree.map(np.asarray, pairs))
+    row = (encoder.rows, encoder.style_dim)
+    learned = {"params": dynamics.init(keys[2]), "w_mean": np.zeros(row, np.float32), "w_std": np.ones(row, np.float32)}
+    tensors["dynamics"] = flatten_tree(jax.tree.map(np.asarray, learned))
+    manifest = WorldManifest(
+        size=config.size,
+        fps=15.0,
+        rows=encoder.rows,
+        style_dim=config.style_dim,
+        window=config.dynamics.model.window,
+        codes=numbered_codes([1.0] * config.codes),
+        encoder=asdict(encoder),
+        student=asdict(student),
+        actions=asdict(config.actions.model),
+        dynamics=asdict(config.dynamics.model),
+    )
+    return World(manifest, tensors, {}, device=device)

@@ -1,0 +1,30 @@
+"""The benchmark of a step of play, end to end at the smallest sizes."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+def test_quick_run_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import play_step
+
+    out = tmp_path / "results" / "step.json"
+    monkeypatch.setattr(sys, "argv", ["play_step.py", "--quick", "-o", str(out)])
+    play_step.main()
+    result = json.loads(out.read_text())
+    assert {"step eager", "step onnx", "frame onnx", "latent step", "sgemm", "copy", "StyleGAN2 eager"} <= set(
+        result["times"]
+    )
+    assert all(times["median"] > 0 for times in result["times"].values())
+    limit = result["limit_seconds"]
+    assert limit["total"] == pytest.approx(limit["drawing"] + limit["dynamics"])
+    assert result["share"]["eager"] == pytest.approx(limit["total"] / result["times"]["step eager"]["median"])
+    assert set(result["latent_step"]["at"]) == {"10", "200"}
+    assert result["latent_step"]["compiled"] == 1
+    assert result["memory"]["steps"] == 200
+    assert "of the limit" in capsys.readouterr().out
