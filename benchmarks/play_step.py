@@ -79,7 +79,7 @@ def step_costs(world: World, runtimes: list[str], rounds: int) -> dict[str, Any]
     peer = (
         Generator(GeneratorConfig(size=size, style_dim=world.config.style_dim, channel_multiplier=1)).to(device).eval()
     )
-    w_BD = torch.zeros(1, style, device=device)
+    w_BD = torch.zeros(1, world.config.style_dim, device=device)
     functions: dict[str, Any] = {"sgemm": product, "copy": copy}
     left_out = {}
     for name in runtimes:

@@ -59,7 +59,8 @@ class LatentPlayer:
         self.model, self.params = model, params
         self.w_mean_LD, self.w_std_LD = w_mean_LD, w_std_LD
         # jit gives each field a buffer of its own; donating one buffer twice is an error.
-        self.empty_cache = jax.jit(model.init_cache, static_argnums=0)
+        # It is bound to the parameters' device as all later states are: else the first step is compiled for itself.
+        self.empty_cache = jax.jit(model.init_cache, static_argnums=0, out_shardings=w_mean_LD.sharding)
         self._keys = jax.jit(jax.vmap(jax.random.key))
         self._step = jax.jit(self._one_step, donate_argnums=2)
         self.normalise = jax.jit(lambda w: (w - w_mean_LD) / w_std_LD)
