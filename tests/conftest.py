@@ -8,3 +8,4 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("GENIE_CACHE", os.devnull)  # nothing is kept in the user's folder
