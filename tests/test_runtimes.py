@@ -43,7 +43,6 @@ def w_of(config: StudentConfig, rows: int = 1, count: int = 4) -> torch.Tensor:
     return probes(np.zeros(shape, np.float32), np.ones(shape, np.float32), count)
 
 
-@pytest.mark.parametrize("name", ["float16", "onnx"])
 @pytest.mark.parametrize(
     ("config", "rows", "noisy"),
     [
@@ -55,9 +54,9 @@ def w_of(config: StudentConfig, rows: int = 1, count: int = 4) -> torch.Tensor:
         (WIDE, 1, False),
     ],
 )
-def test_a_runtime_draws_the_frames_of_eager(name: str, config: StudentConfig, rows: int, noisy: bool) -> None:
+def test_a_runtime_draws_the_frames_of_eager(config: StudentConfig, rows: int, noisy: bool) -> None:
     decoder, w_NLD = decoder_of(config, noisy=noisy), w_of(config, rows)
-    eager, other = (make_runtime(kind, decoder, w_NLD[:1]) for kind in ("eager", name))
+    eager, other = (make_runtime(kind, decoder, w_NLD[:1]) for kind in ("eager", "onnx"))
     for w_LD in w_NLD:
         ours, theirs = other(w_LD[None]), eager(w_LD[None])
         assert ours.dtype == torch.uint8
@@ -80,7 +79,7 @@ def test_an_installation_without_onnx_does_without(monkeypatch: pytest.MonkeyPat
         choose_runtime("onnx", decoder_of(), w_of(SMALL))
     _, chosen = choose_runtime("auto", decoder_of(), w_of(SMALL))
     assert "onnx" in chosen.left_out
-    assert set(chosen.seconds) == {"eager", "float16"}
+    assert set(chosen.seconds) == {"eager"}
 
 
 def test_an_unknown_name_is_refused() -> None:
@@ -158,7 +157,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_sessions_with_each_runtime(folder: Path) -> None:
     world, codes = World.load(folder), [1, 0, 3, 3, 2]
     seen = {}
-    for name in ("eager", "onnx", "float16"):
+    for name in ("eager", "onnx"):
         world.use_runtime(name)
         assert world.runtime.name == name
         world.reset(moving_squares(5), reencode_every=0)
@@ -169,8 +168,7 @@ def test_sessions_with_each_runtime(folder: Path) -> None:
         batch = world.rollout_batch(moving_squares(5)[None], None, np.array([codes]), reencode_every=0)[0]
         np.testing.assert_array_equal(batch, seen["eager"])  # whatever draws the sessions
     assert world.player.compiled_steps() == 1
-    for name in ("onnx", "float16"):
-        assert abs(seen[name] - seen["eager"]).max() <= choice.TOLERANCE
+    assert abs(seen["onnx"] - seen["eager"]).max() <= choice.TOLERANCE
 
 
 def test_a_rollout_that_encodes_its_frames_is_that_of_single_steps(folder: Path) -> None:

@@ -89,7 +89,7 @@ class World:
         """What draws the frames of all sessions from now on.
 
         Args:
-            name: "eager", "float16", "onnx", "compile"; "auto" for the fastest, measured once on
+            name: "eager", "onnx", "compile"; "auto" for the fastest, measured once on
                 this machine for this world and kept (`runtimes.cache`); "measure" to measure anew.
 
         Raises:

@@ -23,9 +23,9 @@ from torch_bridge.mobile_stylegan import PlayDecoder
 from torch_bridge.runtimes import cache
 from torch_bridge.runtimes.kinds import FrameRuntime, Unavailable, make_runtime
 
-NAMED = ("eager", "float16", "onnx", "compile")
+NAMED = ("eager", "onnx", "compile")
 RUNTIMES = (*NAMED, "auto", "measure")
-MEASURED = ("eager", "float16", "onnx")  # "compile" takes a minute to make: by name alone
+MEASURED = ("eager", "onnx")  # "compile" takes a minute to make: by name alone
 TOLERANCE, MEAN_TOLERANCE = 2, 0.5  # grey levels of 0..255
 MEASURE_SECONDS = 1.0
 

@@ -27,7 +27,7 @@ def make_runtime(name: str, decoder: PlayDecoder, w_BLD: Float[Tensor, "B L D"])
     """The runtime of a name, compiled for inputs of the shape of `w_BLD`.
 
     Args:
-        name: "eager", "float16" (eager, all levels but the smallest in it), "onnx", "compile".
+        name: "eager", "onnx", "compile".
         decoder: for play, on its device.
         w_BLD: one w, on the device of the decoder.
 
@@ -37,7 +37,6 @@ def make_runtime(name: str, decoder: PlayDecoder, w_BLD: Float[Tensor, "B L D"])
     """
     makers = {
         "eager": lambda: EagerRuntime(FrameNet(decoder)),
-        "float16": lambda: EagerRuntime(FrameNet(decoder, half=True)),
         "onnx": lambda: OnnxRuntime(FrameNet(decoder), w_BLD),
         "compile": lambda: CompiledRuntime(FrameNet(decoder), w_BLD),
     }
