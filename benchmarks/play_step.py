@@ -17,6 +17,7 @@ count in the flop or not at all, so a share of 1 cannot be reached.
 import argparse
 import json
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ import psutil
 import torch
 from machine import Copy, Matmul, describe
 from random_world import random_world
+from rows import Row, compare, figure
 from timing import Times, interleaved
 
 from torch_bridge.images import to_uint8
@@ -34,6 +36,7 @@ from torch_bridge.world import World
 
 RUNTIMES = ("eager", "onnx", "compile")
 CODE = 0
+FRAME_SECONDS, SHARE = 1 / 60, 0.8  # what must hold: one of both
 
 
 def main() -> None:
@@ -60,10 +63,40 @@ def main() -> None:
     far = random_world("debug" if args.quick else "tiny", args.device)
     result["latent_step"] = {"preset": "debug" if args.quick else "tiny", **rollout_costs(far, args.far)}
     result["memory"] = memory_growth(world, args.steps)
+    result |= {
+        "title": f"A step of play, preset or world {result['world']}",
+        "quick": args.quick,
+        "device": args.device,
+    }
+    result["rows"] = [asdict(row) for row in rows_of(result)]
     print("\n".join(lines(result)))
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def rows_of(result: dict[str, Any]) -> list[Row]:
+    """What holds and what does not, for the table of all benchmarks."""
+    times, best = result["times"], result["best"]
+    step, drawn, peer = (Times(**times[name]) for name in (f"step {best}", f"frame {best}", "StyleGAN2 eager"))
+    limit, share = result["limit_seconds"]["total"], result["share"][best]
+    fast = step.median <= FRAME_SECONDS or share >= SHARE
+    goal = f"at most {FRAME_SECONDS * 1e3:.1f} ms or {SHARE:.0%} of the limit"
+    shown = Row(
+        f"step by {best}", step.median, "s", step.low, step.high, "the limit", limit, ratio=share, goal=goal, holds=fast
+    )
+    far = [
+        figure(f"latent step of {result['latent_step']['preset']} at step {number}", t["median"], "s")
+        for number, t in result["latent_step"]["at"].items()
+    ]
+    memory = result["memory"]
+    return [
+        shown,
+        figure("95th percentile of a step, over the median", step.p95 / step.median, "", most=1.5),
+        compare(f"a frame by {best}", drawn, "eager StyleGAN2", peer),
+        *far,
+        figure(f"memory grown over 90% of {memory['steps']} steps", memory["growth"] / 2**20, "MiB"),
+    ]
 
 
 def prompt_of(world: World) -> np.ndarray:
@@ -75,7 +108,10 @@ def prompt_of(world: World) -> np.ndarray:
 def step_costs(world: World, runtimes: list[str], rounds: int) -> dict[str, Any]:
     """Times of `World.step` by each runtime, of its parts, of limits and peer, in the same rounds."""
     device, size = world.codec.device, world.size
-    product, copy = Matmul(512 if size < 256 else 1536, device=device.type), Copy(8 if size < 256 else 256)
+    product, copy = (
+        Matmul(512 if size < 256 else 1536, device=device.type),
+        Copy(8 if size < 256 else 256, device=device.type),
+    )
     peer = (
         Generator(GeneratorConfig(size=size, style_dim=world.config.style_dim, channel_multiplier=1)).to(device).eval()
     )

@@ -27,4 +27,5 @@ def test_quick_run_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     assert set(result["latent_step"]["at"]) == {"10", "200"}
     assert result["latent_step"]["compiled"] == 1
     assert result["memory"]["steps"] == 200
+    assert {"case", "value", "goal", "holds"} <= set(result["rows"][0])
     assert "of the limit" in capsys.readouterr().out
