@@ -4,6 +4,8 @@ A frame is one token or several (its w, then its action). A token sees the token
 the first token of the frame `window - 1` frames ago.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -76,12 +78,31 @@ class Attention(nnx.Module):
         mask_NS: Bool[Array, "N S"],
     ) -> Float[Array, "B N M"]:
         """Rotate queries and keys to their places, attend where `mask_NS` is True, project out."""
+        seen = [(self.rotated(key, key_S), value, mask_NS)]
+        return self.attend_rotated(self.rotated(query, query_N), seen)
+
+    def rotated(self, x_BNHE: Float[Array, "B N H E"], place_N: Int[Array, " N"]) -> Float[Array, "B N H E"]:
+        """Queries or keys, rotated to their places."""
+        return rotate(x_BNHE, place_N, self.rotary_dims) if self.rotary_dims else x_BNHE
+
+    def attend_rotated(
+        self, query: Float[Array, "B N H E"], seen: Sequence[tuple[Array, Array, Array]]
+    ) -> Float[Array, "B N M"]:
+        """Attend and project out.
+
+        Args:
+            query: rotated.
+            seen: one or several stretches of rotated keys (B, S, G, E), values (B, S, G, E) and a mask that is True
+                where a query sees a key, (N, S), or (B, 1, 1, N, S) where clips differ.
+        """
         B, N = query.shape[:2]
-        if self.rotary_dims:
-            query, key = rotate(query, query_N, self.rotary_dims), rotate(key, key_S, self.rotary_dims)
         query = query.reshape(B, N, self.heads // self.kv_heads, self.kv_heads, self.head_dim)
-        logits = jnp.einsum("BNRGE,BSGE->BGRNS", query, key, preferred_element_type=jnp.float32)
-        logits = jnp.where(mask_NS, logits * self.head_dim**-0.5, jnp.finfo(jnp.float32).min)
-        weight = jax.nn.softmax(logits, axis=-1).astype(value.dtype)
-        mixed = jnp.einsum("BGRNS,BSGE->BNRGE", weight, value)
+        logits, ends = [], []
+        for key, _, mask in seen:
+            product = jnp.einsum("BNRGE,BSGE->BGRNS", query, key, preferred_element_type=jnp.float32)
+            logits.append(jnp.where(mask, product * self.head_dim**-0.5, jnp.finfo(jnp.float32).min))
+            ends.append(key.shape[1] + (ends[-1] if ends else 0))
+        weight = jax.nn.softmax(jnp.concatenate(logits, axis=-1), axis=-1).astype(seen[0][1].dtype)
+        parts = zip(jnp.split(weight, ends[:-1], axis=-1), seen, strict=True)
+        mixed = sum(jnp.einsum("BGRNS,BSGE->BNRGE", share, value) for share, (_, value, _) in parts)
         return self.to_out(mixed.reshape(B, N, self.heads * self.head_dim))

@@ -8,6 +8,8 @@ several (`flow_head`). Everything is on *normalised* w.
 `codes[t]` leads from frame t to frame t+1: the model reads (w_t, codes_t) and predicts w_{t+1}.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -19,7 +21,7 @@ from genie_jax.flow_head import FlowHead
 from genie_jax.flow_loss import flow_clip_loss
 from genie_jax.nn import Params, RMSNorm, graph_of, linear, split
 from genie_jax.ring_cache import Cache, empty_cache
-from genie_jax.transformer import TransformerStack
+from genie_jax.transformer import Own, Past, TransformerStack
 
 
 class Embed(nnx.Module):
@@ -230,6 +232,27 @@ class DynamicsModel:
         level = None if noise_level_B is None else noise_level_B[:, None]
         noise = None if key is None or self.flow is None else temperature * self.noise(key, w_BLD)[:, None]
         return cache, self.predict(params, out, w_BLD[:, None], level, noise=noise)[:, 0]
+
+    def ahead(
+        self,
+        params: Params,
+        blocks: Sequence[Params],
+        past: Past,
+        own: Own,
+        w_BLD: Float[Array, "B L D"],
+        codes_B: Int[Array, " B"],
+    ) -> tuple[Own, Float[Array, "B L D"]]:
+        """`step` for training through own frames: equal to it, in a form whose gradient is cheap.
+
+        Args:
+            params, w_BLD, codes_B: as `step`.
+            blocks: of `self.blocks.unstacked`.
+            past, own: see `TransformerStack.run_ahead`.
+        """
+        own, out = self.blocks.run_ahead(
+            blocks, past, own, self._tokens(params, w_BLD[:, None], codes_B[:, None], None)
+        )
+        return own, self.predict(params, self._last(out), w_BLD[:, None], None)[:, 0]
 
     def prefill(
         self,

@@ -3,10 +3,11 @@
 Teacher-forced: every frame of the clip predicts the next one, from a context with Gaussian noise whose level is
 embedded (arXiv:2408.14837, section 3.2). Self-generated: from `unroll_starts` frames of the clip, the model's own
 prediction is fed back `unroll` times with the true codes, and every result is compared with the truth; the keys and
-values of the first pass, cut at the start, are the cache, so that `unroll` more steps cost `unroll * unroll_starts`
-tokens a clip rather than whole passes, and training runs the very `step` that play runs.
+values of the first pass, cut at the start, are what it sees, so that `unroll` more steps cost `unroll * unroll_starts`
+tokens a clip rather than whole passes. The form (`ahead`) is made for its gradient and equal to the `step` of play.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -15,21 +16,22 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from genie_jax.ring_cache import Cache, cache_at
+from genie_jax.transformer import Own, Past, TransformerStack
 
 
 class Unrollable(Protocol):
     """What the loss asks of a model: see `DynamicsModel`. `config` has `window` and `context_noise`."""
 
     config: Any
+    blocks: TransformerStack
 
     def apply_with_keys(
         self, params: dict, w_BTLD: Array, codes_BT: Array, *, noise_level_BT: Array | None = None
     ) -> tuple[Array, Array, Array]: ...
 
-    def step(
-        self, params: dict, cache: Cache, w_BLD: Array, codes_B: Array, *, noise_level_B: Array | None = None
-    ) -> tuple[Cache, Array]: ...
+    def ahead(
+        self, params: dict, blocks: Sequence[dict], past: Past, own: Own, w_BLD: Array, codes_B: Array
+    ) -> tuple[Own, Array]: ...
 
 
 @dataclass(frozen=True)
@@ -185,17 +187,13 @@ def self_generated(
         Predictions of frames s+2 .. s+1+k.
     """
 
-    def from_start(start: Array) -> Array:
-        cache = cache_at(*keys_values, start, model.config.window)
-        first = lax.dynamic_index_in_dim(predicted_BTLD, start, axis=1, keepdims=False)
-        codes_kB = lax.dynamic_slice_in_dim(codes_BT, start + 1, count, axis=1).T
-
-        def body(carry: tuple, codes_B: Array) -> tuple[tuple, Array]:
-            cache, w_BLD = carry
-            # Its own predictions count as clean: that is what play tells the model.
-            cache, w_BLD = model.step(params, cache, w_BLD, codes_B)
-            return (cache, w_BLD), w_BLD
-
-        return jnp.moveaxis(lax.scan(body, (cache, first), codes_kB)[1], 0, 1)
-
-    return jax.vmap(from_start)(starts_S)
+    stack, B = model.blocks, predicted_BTLD.shape[0]
+    blocks, past = stack.unstacked(params["blocks"]), stack.past_at(*keys_values, starts_S)
+    w_XLD = jnp.concatenate([predicted_BTLD[:, start] for start in starts_S])  # X = S * B stretches
+    codes_XT = jnp.concatenate([lax.dynamic_slice_in_dim(codes_BT, s + 1, count, axis=1) for s in starts_S])
+    own, made = (), []
+    for step in range(count):
+        # Its own predictions count as clean: that is what play tells the model.
+        own, w_XLD = model.ahead(params, blocks, past, own, w_XLD, codes_XT[:, step])
+        made.append(w_XLD)
+    return jnp.stack(made, axis=1).reshape(len(starts_S), B, count, *w_XLD.shape[1:])

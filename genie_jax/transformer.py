@@ -1,20 +1,37 @@
 """Stack of pre-norm transformer blocks with a frame window: over a whole clip, or over new frames and a ring cache.
 
-Parameters of all blocks are stacked on a leading axis and run by `lax.scan`: unrolled over a clip, where training spends
-its time, else as a loop. The three ways to run (`run_clip`, `run_frame`, `run_frames`) give equal results.
+Parameters of all blocks are stacked on a leading axis. Training runs them unrolled (`run_clip`, and `run_ahead` for
+frames that the model made itself), play as a `lax.scan` (`run_frame`, `run_frames`). All ways give equal results.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from genie_jax.attention import Attention, window_mask
-from genie_jax.nn import Activation, FeedForward, Params, RMSNorm, graph_of, split
+from genie_jax.nn import Activation, FeedForward, Params, RMSNorm, graph_of, rotate, split
 from genie_jax.ring_cache import Cache, held, in_order, places, put
+
+
+class Past(NamedTuple):
+    """What stretches of own frames see of the clips that they start in: the last `window` frames up to their starts.
+
+    Attributes:
+        of_blocks: keys and values (B, window * P, G, E) of each block, oldest first; keys at the places 0, 1, ...
+        seen_BS: False at places before the clip's first frame.
+    """
+
+    of_blocks: tuple[tuple[Array, Array], ...]
+    seen_BS: Bool[Array, "B S"]
+
+
+Own = tuple[tuple[Array, Array], ...]  # rotated keys and values (B, S, G, E) of each block
 
 
 @dataclass(frozen=True)
@@ -116,6 +133,68 @@ class TransformerStack:
 
         out, (keys, values) = lax.scan(body, x_BPM, (params, cache.keys, cache.values))
         return Cache(keys, values, cursor, filled), out
+
+    def unstacked(self, params: Params) -> list[Params]:
+        """Parameters of each block, for `run_ahead`."""
+        return [jax.tree.map(lambda leaf, layer=layer: leaf[layer], params) for layer in range(self.config.layers)]
+
+    def past_at(self, keys: Array, values: Array, starts_S: Int[Array, " S"]) -> Past:
+        """What frames after each of S starts see of their clips.
+
+        Args:
+            keys, values: of `run_clip`, (layers, B, T, P, G, E), unrotated.
+            starts_S: the last known frames, the same in every clip.
+        """
+        config = self.config
+        P, W = config.tokens_per_frame, config.window
+        place = jnp.arange(W * P, dtype=jnp.int32)
+
+        def cut(x: Array) -> Array:
+            padded = jnp.pad(x, [(0, 0), (W, 0), (0, 0), (0, 0), (0, 0)])
+            joined = jnp.concatenate([lax.dynamic_slice_in_dim(padded, start + 1, W, axis=1) for start in starts_S])
+            return joined.reshape(joined.shape[0], W * P, *joined.shape[3:])
+
+        def turned(x: Array) -> Array:
+            return rotate(x, place, config.rotary_dims) if config.rotary_dims else x
+
+        seen_SN = jax.vmap(lambda start: held(place, P, W, jnp.minimum(start + 1, W)))(starts_S)
+        of_blocks = tuple((turned(cut(k)), cut(v)) for k, v in zip(keys, values, strict=True))
+        return Past(of_blocks, jnp.repeat(seen_SN, keys.shape[1], axis=0))
+
+    def run_ahead(
+        self, blocks: Sequence[Params], past: Past, own: Own, x_BPM: Float[Array, "B P M"]
+    ) -> tuple[Own, Float[Array, "B P M"]]:
+        """Run the tokens of the next frame after `past` and `own`, which grows by it.
+
+        The window slides on: the first own frame sees all of `past` but its oldest frame. Written out rather than a
+        loop, because the backward pass of a loop over a ring copies the ring at every step.
+
+        Args:
+            blocks: of `unstacked`.
+            past: of `past_at`, for B stretches.
+            own: keys and values of the frames after it, by blocks; `()` at first.
+            x_BPM: tokens of the next frame.
+        """
+        config = self.config
+        P, W = config.tokens_per_frame, config.window
+        before = own[0][0].shape[1] if own else 0
+        place = jnp.arange(W * P + before + P, dtype=jnp.int32)
+        query_N = place[W * P + before :]
+        mask_NS = window_mask(query_N, place, tokens_per_frame=P, window=W)
+        past_mask = mask_NS[:, : W * P] & past.seen_BS[:, None, None, None]
+        grown = []
+        for (past_key, past_value), own_pair, params in zip(
+            past.of_blocks, own or [()] * len(blocks), blocks, strict=True
+        ):
+            block = nnx.merge(self._graph, params)
+            query, key, value = block.attention.project(block.attention_norm(x_BPM))
+            query, key = block.attention.rotated(query, query_N), block.attention.rotated(key, query_N)
+            if own_pair:
+                key, value = (jnp.concatenate(pair, axis=1) for pair in zip(own_pair, (key, value), strict=True))
+            grown.append((key, value))
+            seen = [(past_key, past_value, past_mask), (key, value, mask_NS[:, W * P :])]
+            x_BPM = block.mix(x_BPM + block.attention.attend_rotated(query, seen))
+        return tuple(grown), x_BPM
 
     def run_frames(self, params: Params, cache: Cache, x_BNM: Float[Array, "B N M"]) -> tuple[Cache, Array]:
         """Run several new frames at once against a ring that may hold frames already."""
