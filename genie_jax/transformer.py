@@ -112,8 +112,14 @@ class TransformerStack:
         out, (keys, values) = lax.scan(body, x_BNM, params, unroll=True)
         return out, keys, values
 
-    def run_frame(self, params: Params, cache: Cache, x_BPM: Float[Array, "B P M"]) -> tuple[Cache, Array]:
-        """Run the tokens of one new frame against the ring; the cost does not depend on what came before."""
+    def run_frame(
+        self, params: Params | list[Params], cache: Cache, x_BPM: Float[Array, "B P M"]
+    ) -> tuple[Cache, Array]:
+        """Run the tokens of one new frame against the ring; the cost does not depend on what came before.
+
+        A list of `unstacked` spares a copy of each block's parameters: a loop takes them out of the stack before it
+        multiplies, which for a single frame is most of the work.
+        """
         config = self.config
         P, W = config.tokens_per_frame, config.window
         cursor, filled = (cache.cursor + 1) % W, jnp.minimum(cache.filled + 1, W)
@@ -131,11 +137,18 @@ class TransformerStack:
             )
             return block.mix(x), (keys, values)
 
-        out, (keys, values) = lax.scan(body, x_BPM, (params, cache.keys, cache.values))
+        if not isinstance(params, list):
+            out, (keys, values) = lax.scan(body, x_BPM, (params, cache.keys, cache.values))
+            return Cache(keys, values, cursor, filled), out
+        rings, out = [], x_BPM
+        for layer in zip(params, cache.keys, cache.values, strict=True):
+            out, ring = body(out, layer)
+            rings.append(ring)
+        keys, values = (jnp.stack(parts) for parts in zip(*rings, strict=True))
         return Cache(keys, values, cursor, filled), out
 
     def unstacked(self, params: Params) -> list[Params]:
-        """Parameters of each block, for `run_ahead`."""
+        """Parameters of each block, for `run_ahead` and for `run_frame` in play."""
         return [jax.tree.map(lambda leaf, layer=layer: leaf[layer], params) for layer in range(self.config.layers)]
 
     def past_at(self, keys: Array, values: Array, starts_S: Int[Array, " S"]) -> Past:

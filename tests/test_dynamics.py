@@ -96,6 +96,21 @@ def test_cached_equals_uncached_far_beyond_the_window(changes):
 
 
 @pytest.mark.parametrize("action", FORMS)
+def test_the_form_for_play_steps_alike_and_is_the_same_parameters(action):
+    model, params = make(action=action)
+    w, codes = clip(2, 6)
+    play = model.for_play(params)
+    for one, other in zip(*map(jax.tree.leaves, (model.from_play(play), params)), strict=True):
+        np.testing.assert_array_equal(one, other)
+    cache, again = model.init_cache(2), model.init_cache(2)
+    for t in range(6):
+        cache, after = model.step(params, cache, w[:, t], codes[:, t])
+        again, same = model.step(play, again, w[:, t], codes[:, t])
+        np.testing.assert_allclose(same, after, atol=1e-6)
+    np.testing.assert_allclose(again.keys, cache.keys, atol=1e-6)
+
+
+@pytest.mark.parametrize("action", FORMS)
 def test_prefill_in_any_portions_equals_steps(action):
     model, params = make(action=action)
     w, codes = clip(2, 13)

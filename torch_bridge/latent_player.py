@@ -56,7 +56,7 @@ class LatentPlayer:
     def __init__(
         self, model: DynamicsModel, params: Params, w_mean_LD: Float[Array, "L D"], w_std_LD: Float[Array, "L D"]
     ) -> None:
-        self.model, self.params = model, params
+        self.model, self._params = model, jax.jit(model.for_play)(params)
         self.w_mean_LD, self.w_std_LD = w_mean_LD, w_std_LD
         # jit gives each field a buffer of its own; donating one buffer twice is an error.
         # It is bound to the parameters' device as all later states are: else the first step is compiled for itself.
@@ -81,6 +81,11 @@ class LatentPlayer:
         tree = jax.device_put(unflatten_tree(tensors, like, what="the dynamics"), device)
         return cls(model, tree["params"], tree["w_mean"], tree["w_std"])
 
+    @property
+    def params(self) -> Params:
+        """The dynamics' parameters as `DynamicsModel.init` makes them: a copy."""
+        return self.model.from_play(self._params)
+
     def start(
         self,
         w_TBLD: Sequence[Float[Array, "B L D"]],
@@ -100,7 +105,7 @@ class LatentPlayer:
 
     def step(self, state: LatentState, codes_B: Int[Array, " B"], knobs: Knobs) -> tuple[LatentState, Array]:
         """Take one code in each rollout: the state after it (the given one is used up), and w_BLD for the decoder."""
-        return self._step(self.params, (self.w_mean_LD, self.w_std_LD), state, codes_B, knobs)
+        return self._step(self._params, (self.w_mean_LD, self.w_std_LD), state, codes_B, knobs)
 
     def _one_step(
         self, params: Params, stats: tuple[Array, Array], state: LatentState, codes_B: Array, knobs: Knobs
@@ -127,7 +132,7 @@ class LatentPlayer:
 
     def parameters(self) -> int:
         """Numbers that a step reads."""
-        return sum(leaf.size for leaf in jax.tree.leaves((self.params, self.w_mean_LD, self.w_std_LD)))
+        return sum(leaf.size for leaf in jax.tree.leaves((self._params, self.w_mean_LD, self.w_std_LD)))
 
     def flops(self) -> int:
         """Floating-point operations of one step of one rollout."""
@@ -136,4 +141,4 @@ class LatentPlayer:
         state = LatentState(self.empty_cache(1), w_BLD, self._keys(jnp.zeros(1, jnp.uint32)))
         knobs = Knobs(jnp.zeros(()), jnp.zeros(()), jnp.zeros(()))
         stats = (self.w_mean_LD, self.w_std_LD)
-        return count_flops(self._one_step, self.params, stats, state, jnp.zeros((1,), jnp.int32), knobs)
+        return count_flops(self._one_step, self._params, stats, state, jnp.zeros((1,), jnp.int32), knobs)

@@ -57,13 +57,14 @@ class EagerRuntime:
 
 
 class CompiledRuntime:
-    """`torch.compile`; it needs a C++ compiler on a CPU and takes up to a minute."""
+    """`torch.compile` with frozen weights; it needs a C++ compiler on a CPU and takes up to a minute."""
 
     def __init__(self, net: FrameNet, w_BLD: Float[Tensor, "B L D"]) -> None:
         compiler = os.environ.get("CXX", "g++")
         if w_BLD.device.type == "cpu" and not any(shutil.which(name) for name in (compiler, "clang++")):
             raise Unavailable("torch.compile needs a C++ compiler, and there is none. Install g++ or name it in CXX.")
-        self.compiled = torch.compile(net, dynamic=False)
+        # Frozen: weights are constants, laid out once as the convolutions want them.
+        self.compiled = torch.compile(net, dynamic=False, options={"freezing": True})
         try:
             self(w_BLD)
         except Exception as error:  # torch.compile promises no class of errors
