@@ -10,7 +10,7 @@ from PIL import Image
 from app.play import game as games
 from app.play.gallery import Gallery, Prompt
 from app.play.game import Game
-from app.play.protocol import CUT, PROMPT, SNAPPED, Settings
+from app.play.protocol import CUT, PROMPT, SNAPPED, Mark, Settings
 from torch_bridge.world import World
 
 CODES = [3, 3, 0, 5, 5, 5, 1, 2, 7, 7, 0, 0, 4, 6, 6, 1, 3, 3, 2, 2]
@@ -119,6 +119,18 @@ def test_history_is_bounded(world, prompt, monkeypatch):
     assert back(game, 110).jpeg == jpegs[109]
     assert [game.step(code).jpeg for code in codes[110:]] == jpegs[110:]
     assert [jpeg for _, _, jpeg in game.stretch(0, 999)] == jpegs[109:]
+    back(game, 112)
+    with pytest.raises(ValueError, match="from 110 to 112"):  # what was forgotten does not come back
+        back(game, 80)
+    assert [jpeg for _, _, jpeg in game.stretch(0, 999)] == jpegs[109:112]
+    assert game.step(codes[112]).jpeg == jpegs[112]
+
+
+def test_marks_of_a_replay_are_checked_before_it(world):
+    game = Game(world)
+    game.check([Mark(step=0, snap=True), Mark(step=1, settings=Settings(clamp=2.0))])
+    with pytest.raises(ValueError, match="must"):
+        game.check([Mark(step=3, settings=Settings(clamp=-1.0))])
 
 
 def test_a_comparison_begins_from_half_a_clip(world, prompt):

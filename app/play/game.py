@@ -7,7 +7,7 @@ of the last steps are kept as JPEG, for films and for the page.
 
 import io
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,6 +66,7 @@ class Game:
         self._truth: list[bytes] = []
         self._snapshots: dict[int, Snapshot] = {}
         self._interval = FIRST_INTERVAL
+        self._oldest = 0
 
     @property
     def step_number(self) -> int:
@@ -74,8 +75,8 @@ class Game:
 
     @property
     def oldest(self) -> int:
-        """The first step whose frame is kept."""
-        return max(0, len(self._moments) - FRAMES_KEPT)
+        """The first step whose frame is kept. Going back does not bring older ones back."""
+        return self._oldest
 
     def codes(self) -> list[list[int]]:
         """Codes of this branch as runs."""
@@ -87,8 +88,9 @@ class Game:
         for step, moment in enumerate([None, *self._moments]):
             after = self._moments[step].settings if step < len(self._moments) else self.settings
             snapped = moment is not None and moment.snapped
-            if snapped or after != before:
-                found.append(Mark(step=step, snap=snapped, settings=after if after != before else None))
+            changed = after is not before and after != before  # most are one object: models are slow to compare
+            if snapped or changed:
+                found.append(Mark(step=step, snap=snapped, settings=after if changed else None))
             before = after
         return found
 
@@ -110,6 +112,7 @@ class Game:
         self.prompt, self.seed, self.settings, self.first_settings = prompt, seed, settings, settings
         self._first = to_jpeg(frames_THWC[half - 1])
         self._moments, self._snapshots, self._interval = [], {0: self._session.snapshot()}, FIRST_INTERVAL
+        self._oldest = 0
         self._truth = [to_jpeg(frame) for frame in frames_THWC[half:]] if compare else []
         if not compare:
             return []
@@ -145,6 +148,14 @@ class Game:
         self._take_snapshot()
         frame = self.newest()
         return FrameMessage(frame.step, code, frame.flags, frame.jpeg, frame.truth, step_us=round(spent * 1e6))
+
+    def check(self, marks: Iterable[Mark]) -> None:
+        """Raises ValueError where the settings of a replay's marks are out of range."""
+        for mark in marks:
+            if mark.settings is not None:
+                knobs = mark.settings.model_dump()
+                self._world.reencode_every(knobs.pop("reencode_every"))
+                self._world.knobs(**knobs)
 
     def change(self, settings: Settings) -> None:
         """Settings of the steps to come.
@@ -211,6 +222,7 @@ class Game:
 
     def _forget(self) -> None:
         """Drop the frame that has become older than `oldest`."""
+        self._oldest = max(self._oldest, len(self._moments) - FRAMES_KEPT)
         if (place := self.oldest - 2) >= 0:
             old = self._moments[place]
             self._moments[place] = Moment(old.code, old.settings, None, old.snapped)
