@@ -6,6 +6,7 @@ import secrets
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,7 +43,7 @@ class Films:
 
     def __init__(self, codes: Sequence[Code], size: int, fps: float) -> None:
         self._codes, self._size, self._fps = codes, size, fps
-        self._folder = tempfile.TemporaryDirectory(prefix="genie-films-")
+        self._folder = tempfile.TemporaryDirectory(prefix="genie-films-", ignore_cleanup_errors=True)
         self._films: dict[str, Film] = {}
         self._lock = asyncio.Lock()
 
@@ -59,11 +60,11 @@ class Films:
             raise ValueError(f"A GIF of {len(frames)} frames is too large: {GIF_FRAMES} are the limit. Take mp4.")
         name = f"{secrets.token_urlsafe(12)}.{kind}"
         path = Path(self._folder.name, name)
-        async with self._lock:
-            self._clean()
-            await asyncio.to_thread(self._write, path, frames, overlay)
-        film = self._films[name] = Film(path, kind, len(frames), time.monotonic() + KEPT_SECONDS)
-        return name, film
+        await self._lock.acquire()
+        # Made to its end where the page goes meanwhile: it keeps the lock so long, and its file is known and removed.
+        making = asyncio.ensure_future(self._make(path, frames, overlay))
+        making.add_done_callback(lambda _: self._lock.release())
+        return name, await asyncio.shield(making)
 
     def find(self, name: str) -> Film | None:
         """The film of a name, while it is kept."""
@@ -74,6 +75,13 @@ class Films:
         """Remove all."""
         self._films.clear()
         self._folder.cleanup()
+
+    async def _make(self, path: Path, frames: Sequence[tuple[int, int | None, bytes]], overlay: bool) -> Film:
+        self._clean()
+        await asyncio.to_thread(self._write, path, frames, overlay)
+        expires = time.monotonic() + KEPT_SECONDS
+        film = self._films[path.name] = Film(path, path.suffix[1:], len(frames), expires)
+        return film
 
     def _write(self, path: Path, frames: Sequence[tuple[int, int | None, bytes]], overlay: bool) -> None:
         panel = Overlay(self._codes, self._size)
@@ -88,4 +96,5 @@ class Films:
         old = [name for name, film in self._films.items() if film.expires < now]
         too_many = list(self._films)[: max(0, len(self._films) - MOST_FILMS)]
         for name in {*old, *too_many}:
-            self._films.pop(name).path.unlink(missing_ok=True)
+            with suppress(OSError):  # on Windows a file that is being sent cannot be removed
+                self._films.pop(name).path.unlink(missing_ok=True)

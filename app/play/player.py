@@ -131,7 +131,8 @@ class Player:
             case protocol.Ping(time=sent):
                 self._outbox.text(type="pong", time=sent)
                 return
-        self._touched = time.monotonic()
+        if not isinstance(message, protocol.Codes):  # which the page asks for by itself while it plays
+            self._touched = time.monotonic()
         match message:
             case protocol.Hold(code=code, stamp=stamp):
                 if self._known("hold", code):
@@ -185,10 +186,13 @@ class Player:
         world = self._shared.world
         self._outbox.text(type="busy", what="upload", done=0, total=1)
         try:
-            async with self._shared.decoding:
-                frames_THWC = await decode_upload(data, size=world.size, fps=world.fps)
-        except UploadError as error:
-            self._refuse("upload", str(error))
+            # Its process runs on where the page goes meanwhile, and keeps its place until it has ended.
+            await (places := self._shared.decoding).acquire()
+            decoding = asyncio.ensure_future(decode_upload(data, size=world.size, fps=world.fps))
+            decoding.add_done_callback(lambda _: places.release())
+            frames_THWC = await asyncio.shield(decoding)
+        except (UploadError, OSError) as error:
+            self._refuse("upload", getattr(error, "strerror", None) or str(error))
             return
         self._uploads += 1
         prompt, again = self._shared.gallery.add(frames_THWC, f"yours {self._uploads}")
@@ -278,6 +282,7 @@ class Player:
         codes = codes_of(command.actions)
         if codes and max(codes) >= len(self._shared.world.codes):
             raise ValueError(f"This world has no code {max(codes)}.")
+        await self._call(self._game.check, command.marks)
         start = self._game.start
         led = await self._call(start, prompt, command.seed, command.settings, compare=command.compare)
         self._outbox.forget_frames()
@@ -301,6 +306,8 @@ class Player:
         total, began = len(self._led), time.perf_counter()
         while self._led and self._commands.empty():
             await self._keep_marks()
+            if not self._led:  # a key came meanwhile
+                break
             await self._call(self._game.step, self._led.popleft())
             if (done := total - len(self._led)) % BUSY_EVERY == 0:
                 self._outbox.text(type="busy", what="jump", done=done, total=total)
@@ -347,8 +354,8 @@ class Player:
     async def _make_film(self, command: protocol.Film, frames: list[tuple[int, int | None, bytes]]) -> None:
         try:
             name, film = await self._shared.films.make(command.kind, frames, overlay=command.overlay)
-        except (ValueError, UserError) as error:
-            self._refuse("film", str(error))
+        except (ValueError, OSError, UserError) as error:
+            self._refuse("film", getattr(error, "strerror", None) or str(error))
             return
         size = film.path.stat().st_size
         self._outbox.text(type="film", path=f"/films/{name}", kind=film.kind, frames=film.frames, bytes=size)
