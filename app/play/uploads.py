@@ -6,6 +6,7 @@ that may name other files (playlists) are not taken, and a file that takes too l
 
 import asyncio
 import io
+import os
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
+ROOT = Path(__file__).resolve().parents[2]
 UPLOAD_BYTES = 32 * 2**20
 UPLOAD_SECONDS = 10.0  # of a video, from its start
 DECODE_SECONDS = 30.0  # on the clock
@@ -81,12 +83,19 @@ def _run_worker(data: bytes, suffix: str, numbers: tuple[float, ...]) -> subproc
     with tempfile.TemporaryDirectory(prefix="genie-upload-") as folder:
         path = Path(folder, f"upload{suffix}")
         path.write_bytes(data)
-        words = [sys.executable, "-m", "app.play.upload_worker", str(path), *map(str, numbers)]
+        # -P and our own root: a folder that the command is started in may hold an app.py or train/ of its own.
+        words = [sys.executable, "-P", "-m", "app.play.upload_worker", str(path), *map(str, numbers)]
+        roots = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         try:
             # close_fds=False: spawned without a fork, which the frameworks' threads may not survive. No file is
             # inherited. (asyncio's own subprocesses fork under uvloop.)
             return subprocess.run(
-                words, stdin=subprocess.DEVNULL, capture_output=True, timeout=DECODE_SECONDS, close_fds=False
+                words,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=DECODE_SECONDS,
+                close_fds=False,
+                env={**os.environ, "PYTHONPATH": roots},
             )
         except subprocess.TimeoutExpired as error:
             raise UploadError(f"The file took longer than {DECODE_SECONDS:.0f} s to read.") from error
