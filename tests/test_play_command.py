@@ -13,6 +13,8 @@ import worlds
 from playing import page
 
 from app import cli
+from app.commands.play import listen
+from train.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +83,11 @@ def test_what_cannot_be_served_is_told_in_a_line(world, words, fault, capsys):
     told = capsys.readouterr().err.strip()
     assert fault in told
     assert "\n" not in told
+
+
+def test_a_port_is_taken_before_the_world_is_loaded():
+    with listen("127.0.0.1", 0) as first, pytest.raises(UserError, match="cannot be used"):
+        listen("127.0.0.1", first.getsockname()[1])
 
 
 def test_a_taken_port_and_a_missing_world(world, tmp_path, capsys):

@@ -11,6 +11,7 @@ examples:
 
 import argparse
 import errno
+import os
 import socket
 import sys
 from typing import TYPE_CHECKING
@@ -51,12 +52,15 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--sessions {args.sessions}", "nobody could play", "Give at least 1.")
     if not args.idle > 0:
         raise UserError(f"--idle {args.idle:g}", "every page would be sent away at once", "Give minutes above 0.")
+    if args.port is not None and not 0 <= args.port <= 65535:
+        raise UserError(f"--port {args.port}", "there is no such port", "Give 0 to 65535; 0 takes any that is free.")
     from app.worlds import choose_world, is_bundled, load_world
 
     listening = listen(args.host, args.port)
     with listening:
         path = choose_world(args.world)
-        name = path.name if is_bundled(path) or path.name != "world" else path.resolve().parent.name
+        place = path.resolve()  # "." has no name
+        name = place.name if is_bundled(path) or place.name != "world" else place.parent.name
         world = load_world(path, args.device, args.runtime)
         if not world.prompts:
             print("this world has no prompt of its own: drop an image or a short video on the page", file=sys.stderr)
@@ -67,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def listen(host: str, port: int | None) -> socket.socket:
-    """A bound socket.
+    """A listening socket: bound alone, it would not keep another `genie play` from the same port.
 
     Raises:
         UserError: the address is none of this machine's, or the port is taken.
@@ -80,8 +84,10 @@ def listen(host: str, port: int | None) -> socket.socket:
             raise UserError(f"--host {host}", f"port {number} there is no address", "Give a name or an IP.") from error
         bound = socket.socket(family, kind)
         try:
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if os.name == "posix":  # elsewhere it would let two programs have one port
+                bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             bound.bind(address)
+            bound.listen()
             return bound
         except (OSError, OverflowError) as error:
             bound.close()
