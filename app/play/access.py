@@ -73,7 +73,7 @@ class Guard:
             if not secrets.compare_digest(given.encode(), self._token.encode()):
                 return "The address lacks its token: use the one that 'genie play' printed."
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
+        if origin is not None and origin.lower().partition("://")[2] != headers.get("host", "").lower():
             return "This page is not the server's own."
         return None
 
