@@ -32,7 +32,7 @@ def read(key: dict[str, Any]) -> dict[str, Any] | None:
     """The result of a key, None where there is none that can be read."""
     try:
         stored = json.loads(path_of(key).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError, RuntimeError):  # no home folder is a RuntimeError, as is JSON nested too deeply
         return None
     same = isinstance(stored, dict) and stored.get("key") == json.loads(json.dumps(key))
     result = stored.get("result") if same else None
@@ -41,8 +41,8 @@ def read(key: dict[str, Any]) -> dict[str, Any] | None:
 
 def write(key: dict[str, Any], result: dict[str, Any]) -> None:
     """Keep a result, whole or not at all."""
-    target = path_of(key)
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, RuntimeError):
+        target = path_of(key)
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=target.name)
         try:

@@ -8,6 +8,7 @@ import io
 import os
 import shutil
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
@@ -84,6 +85,14 @@ class OnnxRuntime:
             raise Unavailable("ONNX Runtime is used on a CPU alone. Choose another runtime for this device.")
         if missing := [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]:
             raise Unavailable(f"ONNX Runtime needs {' and '.join(missing)}. Run: pip install {' '.join(missing)}")
+        try:
+            self.session = self._session(net, w_BLD)
+        except Exception as error:  # of the exporter, or of a library that does not load
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise Unavailable(f"ONNX Runtime fails here: {reason}. Choose another runtime.") from error
+
+    @staticmethod
+    def _session(net: FrameNet, w_BLD: Float[Tensor, "B L D"]) -> Any:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -92,8 +101,7 @@ class OnnxRuntime:
         options.log_severity_level = 3
         # Its threads shall not spin while the dynamics computes on the same cores.
         options.add_session_config_entry("session.force_spinning_stop", "1")
-        self.session = onnxruntime.InferenceSession(exported(net, w_BLD), options, providers=["CPUExecutionProvider"])
-        self.shape = tuple(w_BLD.shape)
+        return onnxruntime.InferenceSession(exported(net, w_BLD), options, providers=["CPUExecutionProvider"])
 
     def __call__(self, w_BLD: Float[Tensor, "B L D"]) -> UInt8[Tensor, "B H W C"]:
         return torch.from_numpy(self.session.run(["frames"], {"w": w_BLD.numpy()})[0])
