@@ -75,6 +75,9 @@ export function listen(holds, map, command, stage) {
       event.preventDefault();
     }
   });
-  document.addEventListener("keyup", (event) => holds.release(`key:${event.code}`));
+  document.addEventListener("keyup", (event) => {
+    holds.release(`key:${event.code}`);
+    if (event.key === "Meta") holds.releaseAll(); // macOS does not tell which keys are let go while Command is down
+  });
   window.addEventListener("blur", () => holds.releaseAll());
 }

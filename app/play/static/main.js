@@ -35,14 +35,14 @@ const films = new Films(player, toast);
 const deeds = {
   pause: () => player.play(!player.state.playing),
   once: () => player.once(),
-  back: () => player.state.step > 0 && player.rewind(player.state.step - 1),
+  back: () => player.state.step > 0 && !player.rewinding && player.rewind(player.state.step - 1), // one at a time
   reset: () => begin({ prompt: player.state.prompt }),
   snap: () => player.snap(),
   compare: () => begin({ prompt: player.state.prompt, compare: !player.state.comparing }),
   record: () => record(),
   last: () => films.last(),
   share: async () => copyLink(await player.codes(), toast),
-  full: () => (document.fullscreenElement ? document.exitFullscreen() : by("stage").requestFullscreen()),
+  full: () => (document.fullscreenElement ? document.exitFullscreen() : by("stage").requestFullscreen?.()),
   slower: () => player.speed(Math.max(0.125, player.state.speed / Math.SQRT2)),
   faster: () => player.speed(Math.min(8, player.state.speed * Math.SQRT2)),
   help: () => (by("help").open ? by("help").close() : by("help").showModal()),
@@ -141,6 +141,7 @@ for (const name of ["once", "back", "reset", "snap", "compare", "record", "last"
 by("play").addEventListener("click", () => live() && deeds.pause());
 by("resume").addEventListener("click", () => (player.state.link === "stopped" ? player.connect() : player.play(true)));
 by("help-open").addEventListener("click", deeds.help);
+by("full").hidden = !document.fullscreenEnabled; // not on an iPhone
 setUpTheme(by("theme"));
 
 listen(holds, () => map, (key, shift) => (live() || key === "?") && obey(commands, map, key, shift), by("stage"));

@@ -38,7 +38,7 @@ export class ActionPanel {
     button.className = "action";
     button.dataset.code = code;
     button.setAttribute("aria-pressed", "false");
-    button.title = `${name}: key ${capOf(key)} or ${code + 1}; ${Math.round(usage * 100)}% of the footage`;
+    button.title = `${name}: key ${capOf(key)}${code < 9 ? ` or ${code + 1}` : ""}; ${Math.round(usage * 100)}% of the footage`;
     button.style.setProperty("--colour", colourOf(code, count));
     const cap = document.createElement("kbd");
     cap.textContent = capOf(key);

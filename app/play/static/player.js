@@ -6,7 +6,7 @@ import { History } from "./history.js";
 import { Stats } from "./stats.js";
 
 const ASK_CODES_EVERY = 2000; // ms, while it plays: what a restart goes on from
-const LONGEST_REPLAY = 20000; // steps that the server takes
+export const LONGEST_REPLAY = 20000; // steps that the server takes
 
 /** Pauses that any action ends, and what is said of them. */
 const PAUSES = {
@@ -36,6 +36,7 @@ export class Player {
     this.starts = []; // messages that the server has not answered yet
     this.waitingForCodes = [];
     this.stamp = 0; // of the last hold
+    this.rewinding = false; // until the frame there has come
     this.state = {
       link: "connecting", world: null, limits: null, prompts: [], prompt: null, seed: 0, truth: 0, comparing: false,
       playing: false, speed: 1, rest: null, own: {}, settings: {}, led: 0, held: null, code: null, step: 0, busy: null,
@@ -83,7 +84,7 @@ export class Player {
   }
 
   rewind(step) {
-    this.connection.send({ type: "rewind", step });
+    this.rewinding = this.connection.send({ type: "rewind", step });
     this.stats.forget();
     this.#set({ paused: "rewind", playing: false, comparing: false });
   }
@@ -153,6 +154,7 @@ export class Player {
   #frame(frame) {
     const { state } = this;
     if (frame.cut) {
+      this.rewinding = false;
       this.branch.cut(frame.step);
       this.history.cut(frame.step);
       if (state.busy?.what === "jump") this.#set({ busy: null });
@@ -216,6 +218,7 @@ export class Player {
 
   #started({ prompt, name, uploaded, seed, frames, truth }) {
     const { jump, compare } = this.starts.shift();
+    this.rewinding = false;
     const { prompts } = this.state;
     if (!prompts.some(({ id }) => id === prompt)) prompts.push({ id: prompt, name, frames, uploaded });
     this.#set({ prompt, seed, truth, comparing: compare, led: 0 });
@@ -253,6 +256,7 @@ export class Player {
   #refused({ what, reason }) {
     if (what === "upload") this.uploading = null;
     if (what === "start") this.starts.shift();
+    if (what === "rewind") this.rewinding = false;
     this.#set({ busy: null });
     this.handlers.tell(reason, "fault");
     if (what === "start" && this.state.prompt === null) this.handlers.choose(true);
@@ -260,6 +264,7 @@ export class Player {
 
   #down({ code, reason, delay }) {
     this.uploading = null;
+    this.rewinding = false;
     this.stats.forget();
     this.waitingForCodes = [];
     this.starts = [];

@@ -11,7 +11,7 @@ const PAUSE = 60; // ms without a movement of a slider until its value is sent
 const CRISP_UP_TO = 128; // pixels of a side, above which a picture is smooth unless the person says otherwise
 
 const by = (id) => document.getElementById(id);
-const shown = (value) => (Number.isInteger(value) ? String(value) : Number(value).toFixed(2));
+const shown = (value) => (value === null ? "none" : Number.isInteger(value) ? String(value) : Number(value).toFixed(2));
 
 export class SettingsPanel {
   /** @param {import("./player.js").Player} player */

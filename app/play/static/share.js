@@ -1,5 +1,7 @@
 // Links that replay: #prompt=ID&seed=S&actions=CODExCOUNT.CODExCOUNT, with settings and marks where there are any.
 
+import { LONGEST_REPLAY } from "./player.js";
+
 const empty = (value) => Object.values(value ?? {}).every((one) => one === null);
 
 /** The part behind # of a branch. @param {{prompt, seed, actions, settings, marks}} branch as `codes` tells it */
@@ -32,8 +34,9 @@ export function parseHash(hash) {
   }
 }
 
-/** Copy the link of a branch; where the browser forbids it, show it. @returns {Promise<string>} the link */
+/** Copy the link of a branch; where the browser forbids it, show it. @returns {Promise<string|undefined>} the link */
 export async function copyLink(branch, tell) {
+  if (steps(branch) > LONGEST_REPLAY) return tell(`A link replays ${LONGEST_REPLAY} steps at most.`, "fault");
   const link = `${location.href.split("#")[0]}${hashOf(branch)}`;
   try {
     await navigator.clipboard.writeText(link);
