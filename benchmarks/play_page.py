@@ -136,10 +136,11 @@ def main() -> None:
     finally:
         server.send_signal(signal.SIGINT)
         server.wait(30)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     result |= {
         "world": args.world or "bundled",
         "browser": f"Chromium {version}, software rendering",
-        "machine": f"{platform.system()} {platform.machine()}, {len(os.sched_getaffinity(0))} cores",
+        "machine": f"{platform.system()} {platform.machine()}, {cores} cores",
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
     text = json.dumps(result, indent=2)

@@ -1,7 +1,8 @@
 """Stack of pre-norm transformer blocks with a frame window: over a whole clip, or over new frames and a ring cache.
 
 Parameters of all blocks are stacked on a leading axis. Training runs them unrolled (`run_clip`, and `run_ahead` for
-frames that the model made itself), play as a `lax.scan` (`run_frame`, `run_frames`). All ways give equal results.
+frames that the model made itself). `run_frames` is a `lax.scan`, and so is `run_frame` on stacked blocks; play gives it
+the blocks apart (`unstacked`). All ways give equal results.
 """
 
 from collections.abc import Sequence
