@@ -4,7 +4,8 @@ The server runs as `genie play` does; the page is asked for at least `--ask` fra
 message, keys are pressed at random moments, and the page's own clock tells what was shown (`genie.stats()`): a key's
 time is from its press to the refresh that draws the first frame that knew it. Prints JSON.
 
-example:
+examples:
+  python benchmarks/play_page.py -o page.json                     the `laptop` preset at 256 px, random weights
   python benchmarks/play_page.py --world runs/mine -o page.json
 """
 
@@ -19,12 +20,17 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from random_world import random_world
+from rows import Row, figure
 
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]  # pictures are drawn in software, as in CI
@@ -112,42 +118,64 @@ def measure(page: Any, *, ask: float, seconds: float, seed: int) -> dict[str, An
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--world", help="a world or a run (default: the bundled world)")
+    parser.add_argument("--world", help="a world or a run (default: random weights at a preset's sizes)")
+    parser.add_argument("--preset", default="laptop", help="of the random weights (default: laptop)")
     parser.add_argument("--ask", type=float, default=40.0, help="frames a second that are asked for (default: 40)")
     parser.add_argument("--seconds", type=float, default=20.0, help="of play that are counted (default: 20)")
     parser.add_argument("--seed", type=int, default=0, help="of the keys (default: 0)")
     parser.add_argument("-o", "--out", type=Path, help="file for the result (JSON)")
     args = parser.parse_args()
-    from playwright.sync_api import sync_playwright
-
     browser_path = next(filter(None, map(shutil.which, CHROMIUMS)), None)
     if browser_path is None:
         raise SystemExit(f"there is none of {', '.join(CHROMIUMS)}")
     port = free_port()
-    server = start_server(args.world, port)
+    with tempfile.TemporaryDirectory() as folder:
+        world = args.world
+        if world is None:
+            world = str(Path(folder, args.preset))
+            random_world(args.preset).save(world)
+        result = visit(start_server(world, port), port, browser_path, args)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    result |= {
+        "world": args.world or f"{args.preset}, random weights",
+        "machine": f"{platform.system()} {platform.machine()}, {cores} cores",
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    }
+    result |= {"benchmark": "play_page", "title": f"The page in a browser, {result['world']}"}
+    result["rows"] = [asdict(row) for row in rows_of(result)]
+    text = json.dumps(result, indent=2)
+    print(text)
+    if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.write_text(f"{text}\n")
+
+
+def rows_of(result: dict[str, Any]) -> list[Row]:
+    """What must hold: frames that are seen, and how soon a key shows."""
+    size = f"{result['size']}x{result['size']}"
+    rows = [figure(f"{size} frames shown a second, {result['asked_fps']:g} asked", result["shown_fps"], "", least=30)]
+    if (latency := result["key_to_picture_ms"]) is not None:
+        rows.append(figure(f"{size} key to picture, median", latency["median"], "ms", most=100))
+        rows.append(figure(f"{size} key to picture, 95th percentile", latency["p95"], "ms"))
+    return rows
+
+
+def visit(server: subprocess.Popen[bytes], port: int, browser_path: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Play in a browser of its own; the server ends with it."""
+    from playwright.sync_api import sync_playwright
+
     try:
         with sync_playwright() as driver:
             browser = driver.chromium.launch(executable_path=browser_path, args=ARGUMENTS)
             page = browser.new_page(viewport={"width": 1280, "height": 800})
             page.goto(f"http://127.0.0.1:{port}/")
             result = measure(page, ask=args.ask, seconds=args.seconds, seed=args.seed)
-            version = browser.version
+            result["browser"] = f"Chromium {browser.version}, software rendering"
             browser.close()
+            return result
     finally:
         server.send_signal(signal.SIGINT)
         server.wait(30)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    result |= {
-        "world": args.world or "bundled",
-        "browser": f"Chromium {version}, software rendering",
-        "machine": f"{platform.system()} {platform.machine()}, {cores} cores",
-        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-    }
-    text = json.dumps(result, indent=2)
-    print(text)
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(f"{text}\n")
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--preset", default="laptop")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, help="of PyTorch (default: its own choice)")
-    parser.add_argument("--runtimes", default=",".join(RUNTIMES[:2]), help=f"of {','.join(RUNTIMES)}")
+    parser.add_argument("--runtimes", default=",".join(RUNTIMES), help=f"of {','.join(RUNTIMES)}")
     parser.add_argument("--rounds", type=int, default=64)
     parser.add_argument("--steps", type=int, default=10_000, help="of the run that watches the memory")
     parser.add_argument("--far", type=int, default=100_000, help="last latent step of the preset `tiny`")

@@ -43,4 +43,11 @@ def random_world(name: str, device: str = "auto") -> World:
         actions=asdict(config.actions.model),
         dynamics=asdict(config.dynamics.model),
     )
-    return World(manifest, tensors, {}, device=device)
+    return World(manifest, tensors, {"noise": noise_clip(config.size)}, device=device)
+
+
+def noise_clip(size: int, frames: int = 16) -> np.ndarray:
+    """A prompt: coarse noise that drifts, (frames, size, size, 3) uint8."""
+    coarse = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+    picture = coarse.repeat(size // 8, axis=0).repeat(size // 8, axis=1)
+    return np.stack([np.roll(picture, number, axis=1) for number in range(frames)])

@@ -33,7 +33,7 @@ class Script(NamedTuple):
 
 SCRIPTS = {  # in the order of the table
     "play_step": Script(device=False),
-    "play_page": Script(device=False, quick=("--seconds", "3")),
+    "play_page": Script(device=False, quick=("--seconds", "3", "--preset", "debug")),
     "dynamics_training": Script(),
     "cached_step": Script(),
     "quantizer": Script(),
