@@ -64,6 +64,8 @@ def test_serves_a_page_and_a_game_until_ctrl_c(started):
 def test_another_address_has_a_token(started):
     _, said = started("--host", "0.0.0.0")
     assert re.search(r"http://\S+:\d+/\?token=[\w-]{24}", said)
+    _, said = started("--host", "0.0.0.0", "--token", "my word/8")
+    assert "/?token=my%20word/8" in said
 
 
 @pytest.mark.parametrize(
@@ -72,6 +74,7 @@ def test_another_address_has_a_token(started):
         (["--sessions", "0"], "--sessions 0"),
         (["--idle", "0"], "--idle 0"),
         (["--idle", "nan"], "--idle nan"),
+        (["--token", "short"], "--token"),
         (["--host", "no.such.host.invalid"], "no.such.host.invalid"),
         (["--port", "99999"], "99999"),
         (["--device", "abacus"], "abacus"),

@@ -15,6 +15,7 @@ import os
 import socket
 import sys
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from app.commands.devices import add_device_option
 from app.worlds import add_runtime_option
@@ -37,6 +38,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine alone)")
     parser.add_argument("--port", type=int, help=f"port (default: {PORT}, or the next that is free)")
+    parser.add_argument(
+        "--token",
+        help="that the address must carry on another --host (default: drawn anew; a page outlives a restart "
+        "of the server only with the same)",
+    )
     parser.add_argument("--no-browser", action="store_true", help="only print the address")
     parser.add_argument("--sessions", type=int, default=20, metavar="N", help="pages at once (default: 20)")
     parser.add_argument(
@@ -54,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--idle {args.idle:g}", "every page would be sent away at once", "Give minutes above 0.")
     if args.port is not None and not 0 <= args.port <= 65535:
         raise UserError(f"--port {args.port}", "there is no such port", "Give 0 to 65535; 0 takes any that is free.")
+    if args.token is not None and not (len(args.token) >= 8 and args.token.isascii() and args.token.isprintable()):
+        raise UserError("--token", "it can be guessed, or no address can carry it", "Give 8 plain characters or more.")
     from app.worlds import choose_world, is_bundled, load_world
 
     listening = listen(args.host, args.port)
@@ -130,7 +138,7 @@ def serve(world: "World", name: str, listening: socket.socket, args: argparse.Na
     from app.play.server import ServerConfig, build_app
     from app.play.uploads import UPLOAD_BYTES
 
-    token = None if is_loopback(args.host) else new_token()
+    token = None if is_loopback(args.host) else args.token or new_token()
     app = build_app(world, name, ServerConfig(args.sessions, args.idle * 60, token))
     address = address_of(listening, args.host, token)
     config = uvicorn.Config(
@@ -146,10 +154,20 @@ def serve(world: "World", name: str, listening: socket.socket, args: argparse.Na
     uvicorn.Server(config).run(sockets=[listening])
 
 
+def network_address() -> str:
+    """This machine's address in its network; its name where it has none. Nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # reserved for documentation (RFC 5737)
+            return probe.getsockname()[0]
+        except OSError:
+            return socket.gethostname()
+
+
 def address_of(listening: socket.socket, host: str, token: str | None) -> str:
-    """What a browser on this machine opens; from elsewhere the machine's own name stands in for the host."""
+    """What a browser opens: for all addresses of the machine, that by which its network knows it."""
     port = listening.getsockname()[1]
     if host in ("0.0.0.0", "::"):
-        host = socket.gethostname()
+        host = network_address()
     shown = f"[{host}]" if ":" in host else host
-    return f"http://{shown}:{port}/" + (f"?token={token}" if token else "")
+    return f"http://{shown}:{port}/" + (f"?token={quote(token)}" if token else "")

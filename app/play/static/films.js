@@ -43,8 +43,8 @@ export class Films {
 
   /** A film is ready: fetch, show and save it. */
   async take({ path, kind, frames }) {
-    const answer = await fetch(withToken(path));
-    if (!answer.ok) return this.tell("The film could not be fetched. Ask for it again.", "fault");
+    const answer = await fetch(withToken(path)).catch(() => null);
+    if (!answer?.ok) return this.tell("The film could not be fetched. Ask for it again.", "fault");
     const file = await answer.blob();
     this.made += 1;
     const name = `${this.player.state.world.name}-${this.made}.${kind}`;

@@ -117,7 +117,7 @@ export class Player {
   }
 
   /** Send a file as a prompt; `then(id)` follows when it is one. */
-  upload(file, then) {
+  upload(file, then, again = false) {
     const limit = this.state.limits?.upload_bytes ?? 0;
     if (this.uploading) return this.handlers.tell("One file at a time: the one before is still being read.", "fault");
     if (file.size > limit) {
@@ -125,7 +125,7 @@ export class Player {
       return this.handlers.tell(text, "fault");
     }
     if (!this.connection.sendFile(file)) return this.handlers.tell("There is no connection to the server.", "fault");
-    this.uploading = { file, then };
+    this.uploading = { file, then, again };
     return this.#set({ busy: { what: "upload", done: 0, total: 1 } });
   }
 
@@ -204,7 +204,7 @@ export class Player {
   /** After a restart of the server: its uploads are sent again, then the same game begins at the step where it was. */
   #again(before, kept) {
     const [next, ...others] = kept;
-    if (next) return this.upload(this.files.get(next.id), () => this.#again(before, others));
+    if (next) return this.upload(this.files.get(next.id), () => this.#again(before, others), true);
     this.handlers.tell("Connected again.");
     const { prompt, seed, playing: on, paused, comparing: compare } = before;
     const actions = this.branch.step > LONGEST_REPLAY || compare ? [] : this.branch.runs();
@@ -254,7 +254,11 @@ export class Player {
   }
 
   #refused({ what, reason }) {
-    if (what === "upload") this.uploading = null;
+    if (what === "upload") {
+      const { then, again } = this.uploading ?? {};
+      this.uploading = null;
+      if (again) then?.(null); // after a restart: the game goes on without this file
+    }
     if (what === "start") this.starts.shift();
     if (what === "rewind") this.rewinding = false;
     this.#set({ busy: null });

@@ -2,17 +2,34 @@
 
 const KEY = "genie.theme";
 
+let forgotten = null; // the choice where the browser keeps no data for pages
+
+function chosen() {
+  try {
+    return localStorage.getItem(KEY);
+  } catch {
+    return forgotten;
+  }
+}
+
+function choose(theme) {
+  try {
+    localStorage.setItem(KEY, theme);
+  } catch {
+    forgotten = theme;
+  }
+}
+
 /** @param {HTMLElement} button that switches */
 export function setUpTheme(button) {
   const system = matchMedia("(prefers-color-scheme: dark)");
-  const chosen = () => localStorage.getItem(KEY);
   const now = () => chosen() ?? (system.matches ? "dark" : "light");
   const show = () => {
     document.documentElement.dataset.theme = now();
     button.setAttribute("aria-label", now() === "dark" ? "Switch to light" : "Switch to dark");
   };
   button.addEventListener("click", () => {
-    localStorage.setItem(KEY, now() === "dark" ? "light" : "dark");
+    choose(now() === "dark" ? "light" : "dark");
     show();
   });
   system.addEventListener("change", show);
