@@ -75,6 +75,8 @@ GRID = {
     "wide": Variant("twice as wide", {"dynamics.model.width": "256"}),
     "deep": Variant("twice as deep", {"dynamics.model.layers": "6"}),
     "flow": Variant("a flow head in place of regression", {"dynamics.model.head": "flow"}),
+    "features": Variant("codes from the encoder's feature maps", {"actions.model.inputs": "features"}),
+    "both": Variant("codes from frames and feature maps", {"actions.model.inputs": "both"}),
     "told-noise": Variant("told a noise level of 0.2 in play", play={"noise-level": "0.2"}),
     "clamp-3": Variant("w cut off at 3 standard deviations", play={"clamp": "3"}),
     "clamp-off": Variant("w never cut off", play={"clamp": "1e9"}),

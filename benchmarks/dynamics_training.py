@@ -5,7 +5,8 @@
 Both train teacher-forced without context noise: forward, backward, clipping by the global norm, AdamW with decay on
 kernels. Ours averages the weights besides. The losses of the first step must be equal. PyTorch runs eager and by
 `torch.compile`, with its fused AdamW and scaled-dot-product attention; ours makes several optimiser steps a dispatch,
-as training does. On a GPU ours is also held against the device's peak, by the arithmetic of three forward passes.
+as training does. All are also held against the rate of a large matrix product, which nothing in float32 can exceed, and
+ours on a GPU against the device's peak, by the arithmetic of three forward passes.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
-from machine import matmul_flops
+from machine import Matmul, matmul_flops
 from rows import Row, arguments, compare, figure, finish
 from timing import interleaved
 from torch import nn
@@ -166,13 +167,22 @@ def measure(case: Case, device: torch.device, *, rounds: int, peers: Sequence[st
         functions[name], other = theirs_of(case, device, compiled=name == "compiled")
         if not abs(loss - other) <= TOLERANCE[case.dtype] * abs(loss):
             raise SystemExit(f"{case.title}: our loss is {loss:.6f}, that of the peer {other:.6f}: not the same step")
-    taken = interleaved(functions, rounds=rounds, warmup=2)
+    product = Matmul() if device.type == "cpu" else None
+    taken = interleaved(functions | ({"product": product} if product else {}), rounds=rounds, warmup=2)
     goals = {"compiled": GOAL[device.type]}
     rows = [
         compare(case.title, taken["ours"], f"x-transformers, {name}", taken[name], goal=goals.get(name), per=case.steps)
         for name in peers
     ]
     rows.append(figure(f"{case.title}: tokens a second", case.tokens / taken["ours"].median, "tokens/s"))
+    if product is not None:
+        rate = product.flop / taken["product"].median  # of the same rounds: nothing in float32 is faster
+        limit = case.steps * step_flop(case) / rate
+        names = {"ours": "ours"} | {name: f"x-transformers, {name}" for name in peers}
+        rows += [
+            figure(f"{case.title}: share of the matrix-product rate, {words}", limit / taken[name].median, "")
+            for name, words in names.items()
+        ]
     if device.type == "cuda" and case.dtype == "bfloat16":
         rows += share_of_peak(case, taken["ours"].median / case.steps)
     return rows
