@@ -8,6 +8,7 @@ examples:
   genie evaluate runs/mine --video v.mp4 --only control,drift --far 1000
   genie evaluate runs/mine --frames runs/mine/frames --quick       the shots that the run held out
   genie evaluate runs/mine --video v.mp4 --actions v.npz --full    with the player's true actions
+  genie evaluate runs/mine --video v.mp4 --only drift --i3d i3d_torchscript.pt      Frechet video distance
 """
 
 import argparse
@@ -51,6 +52,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reencode", type=int, metavar="N", help="go on from the encoded frame every N steps; 0: never"
     )
+    parser.add_argument(
+        "--i3d", metavar="FILE", type=Path,
+        help="i3d_torchscript.pt of StyleGAN-V: Frechet video distance; a program, so take it from its authors",
+    )  # fmt: skip
     parser.add_argument("--all-shots", action="store_true", help="use also shots that the world was trained on")
     add_device_option(parser)
     size = parser.add_mutually_exclusive_group()
@@ -105,6 +110,7 @@ def run(args: argparse.Namespace) -> int:
         far=args.far,
         only=GROUPS if args.only is None else [name.strip() for name in args.only.split(",")],
         seed=args.seed,
+        i3d=args.i3d,
         subject=", ".join(source.name for source in store.sources),
         command=args.command_line,
     )

@@ -124,7 +124,11 @@ MEANINGS: dict[str, Meaning] = {
         better="less",
     ),
     "drift.frechet_w_held": Meaning("the same with one code held", better="less"),
-    "fvd": Meaning("Frechet video distance", better="less"),
+    "fvd": Meaning(
+        "Frechet video distance of continued clips to real ones: 16 frames, up to 2048 clips, without the prompt; "
+        "with `--i3d FILE` alone",
+        better="less",
+    ),
     "play.fps": Meaning(
         "frames a second of `World.step`, one player, 300 steps after 20 of warm-up, in a fresh process",
         "at least `data.fps`",

@@ -21,6 +21,7 @@ from train.evaluate.context import Context, infer_codes
 from train.evaluate.control import report_control
 from train.evaluate.curve import Line, draw_curves
 from train.evaluate.drift import report_drift
+from train.evaluate.fvd import MISSING, VideoFeatures, load_i3d, report_fvd
 from train.evaluate.lpips_distance import load_lpips
 from train.evaluate.meanings import MEANINGS
 from train.evaluate.pictures import film_strips, reconstruction_grid
@@ -59,6 +60,7 @@ def evaluate(
     far: int | None = None,
     only: Sequence[str] = GROUPS,
     seed: int = 0,
+    i3d: str | Path | None = None,
     subject: str = "video",
     command: str = "",
     log: Log = print,
@@ -80,6 +82,7 @@ def evaluate(
         far: the step at which drift is measured last, with Frechet distances, in place of the profile's.
         only: groups of measures to take, of `GROUPS`; reconstruction and budget are always taken, and what is left out
             is null.
+        i3d: file of the network for `fvd`, see `load_i3d`; null without.
         subject: what the frames are, in the user's words, for the table and for errors.
         command: the command line that asked for this, for the record.
 
@@ -87,7 +90,7 @@ def evaluate(
         The tree of docs/metrics.md, as it stands in metrics.json.
 
     Raises:
-        UserError: no shot is long enough, or the actions do not fit the video.
+        UserError: no shot is long enough, the actions do not fit the video, or `i3d` is no such network.
     """
     began = time.perf_counter()
     profile = PROFILES[profile] if isinstance(profile, str) else profile
@@ -98,6 +101,7 @@ def evaluate(
         raise UserError(
             "--only", f"there are no measures called {', '.join(unknown)}", f"choose of {', '.join(GROUPS)}"
         )
+    features = None if i3d is None else load_i3d(i3d)
     kept_actions = None if actions is None else actions_of_kept(store, actions)
     spans = [(int(a), int(b)) for a, b in (store.shots if shots is None else shots)]
     if actions is not None:
@@ -110,7 +114,8 @@ def evaluate(
         made=describe_making(command, device),
     )
     name = str if actions is None else actions.name
-    _measure(context, kept_actions, name, results, None if folder is None else (folder, device), Path(out), only)
+    timed = None if folder is None else (folder, device)
+    _measure(context, kept_actions, name, results, timed, Path(out), only, features)
     tree = results.tree()
     tree["data"]["seconds"] = round(time.perf_counter() - began, 1)
     _write(Path(out), tree)
@@ -152,6 +157,7 @@ def _measure(
     folder: tuple[Path, str] | None,
     out: Path,
     only: Sequence[str],
+    features: VideoFeatures | None,
 ) -> None:
     log = context.log
     log("[2/7] reconstruction")
@@ -179,7 +185,10 @@ def _measure(
     if "drift" in only:
         log("[6/7] drift")
         report_drift(context, results)
-        results.missing("fvd", "it needs the weights of an I3D network, which this version does not take")
+        if features is None:
+            results.missing("fvd", MISSING)
+        else:
+            report_fvd(context, features, results)
     if "play" in only:
         log("[7/7] play")
         prompt = context.clips.frames(slice(0, 1))[0, : context.clips.prompt]
