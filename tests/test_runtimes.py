@@ -24,6 +24,7 @@ WIDE = StudentConfig(32, 512, (512, 256, 128))  # the widths of `laptop`
 def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GENIE_CACHE", str(tmp_path / "kept"))
     monkeypatch.setattr(choice, "MEASURE_SECONDS", 0.0)
+    monkeypatch.setattr(choice, "COMPILED_ABOVE", 1e9)
     return tmp_path / "kept"
 
 
@@ -110,6 +111,22 @@ def test_the_choice_is_measured_once_and_kept(kept: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(choice, "_measure", lambda *_: pytest.fail("measured again"))
     _, second = choose_runtime("auto", decoder, w)
     assert second == dataclasses.replace(first, how="cached")
+
+
+@pytest.mark.parametrize(("above", "tried"), [(1e9, False), (0.0, True)])
+@pytest.mark.usefixtures("kept")
+def test_compiling_is_for_decoders_that_need_it(monkeypatch: pytest.MonkeyPatch, above: float, tried: bool) -> None:
+    asked = []
+    make = choice.make_runtime
+
+    def noted(name: str, *args: object) -> object:
+        asked.append(name)
+        return make("eager" if name == "compile" else name, *args)
+
+    monkeypatch.setattr(choice, "make_runtime", noted)
+    monkeypatch.setattr(choice, "COMPILED_ABOVE", above)
+    _, chosen = choose_runtime("auto", decoder_of(), w_of(SMALL))
+    assert ("compile" in asked, "compile" in chosen.seconds) == (tried, tried)
 
 
 def test_the_choice_of_another_decoder_is_another() -> None:

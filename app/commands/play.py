@@ -69,6 +69,8 @@ def run(args: argparse.Namespace) -> int:
         path = choose_world(args.world)
         place = path.resolve()  # "." has no name
         name = place.name if is_bundled(path) or place.name != "world" else place.parent.name
+        if args.runtime in ("auto", "measure", "compile"):
+            print("choosing what draws the frames; a large world takes up to a minute, the first time", flush=True)
         world = load_world(path, args.device, args.runtime)
         if not world.prompts:
             print("this world has no prompt of its own: drop an image or a short video on the page", file=sys.stderr)
