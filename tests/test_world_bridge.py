@@ -95,7 +95,7 @@ def test_a_step_through_host_memory_would_be_seen(monkeypatch: pytest.MonkeyPatc
     returned = dynamics_outputs(world, monkeypatch)
     with decoder_inputs(world.codec.decoder) as seen:
         world.step(1)
-        monkeypatch.setattr(torch_bridge.world, "to_torch", lambda w: torch.from_numpy(np.array(w)))
+        monkeypatch.setattr(torch_bridge.world, "to_torch", lambda w, **_: torch.from_numpy(np.array(w)))
         world.step(2)
     addresses = [w_BLD.unsafe_buffer_pointer() for w_BLD in returned]
     assert seen[0] == addresses[0]

@@ -154,6 +154,7 @@ def serve(world: "World", name: str, listening: socket.socket, args: argparse.Na
     if not args.no_browser:
         threading.Timer(0.5, webbrowser.open, [address]).start()
     uvicorn.Server(config).run(sockets=[listening])
+    raise KeyboardInterrupt  # a signal ended it: uvicorn raises it again, unless whoever started us ignores it
 
 
 def network_address() -> str:
