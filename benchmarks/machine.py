@@ -14,6 +14,8 @@ import jax
 import torch
 from timing import Times, interleaved
 
+from torch_bridge.runtimes.choice import cpu_model
+
 PACKAGES = ("torch", "jax", "jaxlib", "flax", "numpy", "onnxruntime", "x-transformers", "vector-quantize-pytorch", "av")
 
 
@@ -33,16 +35,6 @@ def describe() -> dict[str, Any]:
         "versions": {name: version for name in PACKAGES if (version := _version(name))},
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
-
-
-def cpu_model() -> str:
-    """The processor's name, as the system gives it."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    except OSError:
-        names = []
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def usable_cores() -> int:

@@ -151,6 +151,7 @@ def test_a_tap_leads_a_step(visit: Visit) -> None:
     visit.until("genie.state().step >= 1")
     visit.page.keyboard.press("e")  # down and up at once
     visit.until("genie.branch().some(([code]) => code === 3)")
+    assert visit.state()["held"] is None
 
 
 def test_game_keys_rest_while_a_field_has_the_focus_and_escape_leaves_it(visit: Visit) -> None:
@@ -211,8 +212,10 @@ def test_an_action_button_is_held_by_the_keyboard_and_by_a_screen_readers_click(
     visit.until("genie.state().held === null")
     visit.page.evaluate("document.querySelectorAll('.action')[1].click()")
     visit.until("genie.state().held === 1")
+    assert visit.page.get_attribute(".action >> nth=1", "aria-pressed") == "true"
     visit.page.evaluate("document.querySelectorAll('.action')[1].click()")
     visit.until("genie.state().held === null")
+    assert visit.page.get_attribute(".action >> nth=1", "aria-pressed") == "false"
 
 
 def test_dropped_and_pasted_pictures_become_prompts_and_survive_a_restart(visit: Visit, server: PlayServer) -> None:

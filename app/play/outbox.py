@@ -4,7 +4,10 @@ import asyncio
 import json
 import time
 from collections import deque
+from collections.abc import Awaitable
 from typing import Protocol
+
+from starlette.websockets import WebSocket
 
 from app.play.protocol import BROKEN, CUT, PROMPT, FrameMessage
 
@@ -53,6 +56,10 @@ class Outbox:
         self._texts.append(json.dumps(message, allow_nan=False))
         self._event.set()
 
+    def refuse(self, what: str, reason: str) -> None:
+        """Say that something was not done, and why, in a sentence for a person."""
+        self.text(type="refused", what=what, reason=reason)
+
     def frame(self, frame: FrameMessage, began: float) -> None:
         """Send a frame, whose step began at `began` (`time.perf_counter`)."""
         if self._frames and not self._frames[-1][0].flags & (PROMPT | CUT):
@@ -93,3 +100,23 @@ class Outbox:
                 await channel.send_bytes(frame.pack(self._sent, round((time.perf_counter() - began) * 1e6)))
             if self._texts:
                 self._event.set()
+
+
+class SocketChannel:
+    """The socket's sending half; a page that is gone ends the connection."""
+
+    def __init__(self, socket: WebSocket) -> None:
+        self._socket = socket
+
+    async def send_text(self, data: str) -> None:
+        await self._send(self._socket.send_text(data))
+
+    async def send_bytes(self, data: bytes) -> None:
+        await self._send(self._socket.send_bytes(data))
+
+    @staticmethod
+    async def _send(sending: Awaitable[None]) -> None:
+        try:
+            await sending
+        except (RuntimeError, OSError) as error:  # Starlette and uvicorn, after the page has gone
+            raise Closed(None) from error

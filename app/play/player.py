@@ -9,42 +9,25 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from starlette.websockets import WebSocket
 
 from app.play import protocol
 from app.play.about import about_world, rest_code
-from app.play.films import Films
-from app.play.gallery import Gallery
+from app.play.errands import Errands
 from app.play.game import FRAMES_KEPT, Game
-from app.play.outbox import Closed, Outbox
+from app.play.outbox import Closed, Outbox, SocketChannel
 from app.play.protocol import BROKEN, IDLE, Mark, ProtocolError, Settings, codes_of
-from app.play.thread import WorldThread
-from app.play.uploads import UPLOAD_BYTES, UPLOAD_SECONDS, UploadError, decode_upload
-from torch_bridge.world import World
-from train.errors import UserError
+from app.play.shared import Shared
+from app.play.uploads import UPLOAD_BYTES, UPLOAD_SECONDS
 
 T = TypeVar("T")
 
-DECODING = 2  # uploads of all players at once
 COMMANDS = 64  # that may wait
 BUSY_EVERY = 50  # steps of a jump between two notes of how far it is
 HURRY = 0.5  # of a period: the least time between two steps when a key was pressed
-
-
-@dataclass(frozen=True)
-class Shared:
-    """What all players of a server have in common."""
-
-    world: World
-    name: str
-    thread: WorldThread
-    gallery: Gallery
-    films: Films
-    idle_seconds: float
-    decoding: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(DECODING))
 
 
 class Player:
@@ -65,8 +48,7 @@ class Player:
         self._marks: deque[Mark] = deque()
         self._last = self._due = 0.0
         self._touched = time.monotonic()
-        self._beside: dict[str, asyncio.Task[None]] = {}  # a film and an upload that are being made
-        self._uploads = 0
+        self._errands = Errands(shared, self._outbox)
 
     async def run(self) -> None:
         """Talk until the page goes, breaks the protocol, or is idle for too long."""
@@ -76,9 +58,9 @@ class Player:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
             ending = next(error for task in done if (error := task.exception()) is not None)
         finally:
-            for task in (*tasks, *self._beside.values()):
+            for task in (*tasks, *self._errands.tasks):
                 task.cancel()
-            await asyncio.gather(*tasks, *self._beside.values(), return_exceptions=True)
+            await asyncio.gather(*tasks, *self._errands.tasks, return_exceptions=True)
         if not isinstance(ending, Closed):
             with suppress(RuntimeError):
                 await self._socket.close(1011, "the server failed")
@@ -88,7 +70,7 @@ class Player:
                 await self._socket.close(ending.code, ending.reason[:120])
 
     def _parts(self) -> list[Any]:
-        return [self._read(), self._drive(), self._outbox.run(_Sender(self._socket)), self._watch()]
+        return [self._read(), self._drive(), self._outbox.run(SocketChannel(self._socket)), self._watch()]
 
     def _greet(self) -> None:
         shared = self._shared
@@ -115,7 +97,7 @@ class Player:
                 raise Closed(None)
             if (data := message.get("bytes")) is not None:
                 self._touched = time.monotonic()
-                self._upload(data)
+                self._errands.upload(data)
                 continue
             try:
                 self._hear(protocol.parse(message.get("text") or ""))
@@ -175,28 +157,6 @@ class Player:
             self._due = min(self._due, self._last + self._period * HURRY)
         if led:
             self._tell()
-
-    def _upload(self, data: bytes) -> None:
-        if (running := self._beside.get("upload")) is not None and not running.done():
-            self._refuse("upload", "One file at a time: the last one is still being read.")
-            return
-        self._beside["upload"] = asyncio.create_task(self._take_in(data))
-
-    async def _take_in(self, data: bytes) -> None:
-        world = self._shared.world
-        self._outbox.text(type="busy", what="upload", done=0, total=1)
-        try:
-            # Its process runs on where the page goes meanwhile, and keeps its place until it has ended.
-            await (places := self._shared.decoding).acquire()
-            decoding = asyncio.ensure_future(decode_upload(data, size=world.size, fps=world.fps))
-            decoding.add_done_callback(lambda _: places.release())
-            frames_THWC = await asyncio.shield(decoding)
-        except (UploadError, OSError) as error:
-            self._refuse("upload", getattr(error, "strerror", None) or str(error))
-            return
-        self._uploads += 1
-        prompt, again = self._shared.gallery.add(frames_THWC, f"yours {self._uploads}")
-        self._outbox.text(type="prompt", **prompt.about(), again=again)
 
     # Driving
 
@@ -267,7 +227,7 @@ class Player:
                     began = time.perf_counter()
                     self._outbox.frame(await self._call(self._game.snap), began)
                 case protocol.Film():
-                    self._film(command)
+                    self._errands.film(command, self._game.stretch(command.first, command.last))
                 case protocol.Codes():
                     self._tell_codes()
         except ValueError as error:
@@ -344,22 +304,6 @@ class Player:
         self._tell()
         self._tell_codes()
 
-    def _film(self, command: protocol.Film) -> None:
-        if (running := self._beside.get("film")) is not None and not running.done():
-            raise ValueError("One film at a time: the last one is still being made.")
-        frames = self._game.stretch(command.first, command.last)
-        self._outbox.text(type="busy", what="film", done=0, total=len(frames))
-        self._beside["film"] = asyncio.create_task(self._make_film(command, frames))
-
-    async def _make_film(self, command: protocol.Film, frames: list[tuple[int, int | None, bytes]]) -> None:
-        try:
-            name, film = await self._shared.films.make(command.kind, frames, overlay=command.overlay)
-        except (ValueError, OSError, UserError) as error:
-            self._refuse("film", getattr(error, "strerror", None) or str(error))
-            return
-        size = film.path.stat().st_size
-        self._outbox.text(type="film", path=f"/films/{name}", kind=film.kind, frames=film.frames, bytes=size)
-
     # Telling
 
     def _tell(self) -> None:
@@ -380,7 +324,7 @@ class Player:
         )
 
     def _refuse(self, what: str, reason: str) -> None:
-        self._outbox.text(type="refused", what=what, reason=reason)
+        self._outbox.refuse(what, reason)
 
     async def _watch(self) -> None:
         limit = self._shared.idle_seconds
@@ -396,23 +340,3 @@ class Player:
 
 def _given(settings: Settings) -> dict[str, float]:
     return settings.model_dump(exclude_none=True)
-
-
-class _Sender:
-    """The socket's sending half; a page that is gone ends the connection."""
-
-    def __init__(self, socket: WebSocket) -> None:
-        self._socket = socket
-
-    async def send_text(self, data: str) -> None:
-        await self._send(self._socket.send_text(data))
-
-    async def send_bytes(self, data: bytes) -> None:
-        await self._send(self._socket.send_bytes(data))
-
-    @staticmethod
-    async def _send(sending: Any) -> None:
-        try:
-            await sending
-        except (RuntimeError, OSError) as error:  # Starlette and uvicorn, after the page has gone
-            raise Closed(None) from error

@@ -17,8 +17,9 @@ from starlette.websockets import WebSocket
 from app.play.access import Guard
 from app.play.films import Films
 from app.play.gallery import Gallery
-from app.play.player import Player, Shared
+from app.play.player import Player
 from app.play.protocol import FULL
+from app.play.shared import Shared
 from app.play.thread import WorldThread
 from torch_bridge.world import World
 
