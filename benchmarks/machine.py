@@ -16,7 +16,18 @@ from timing import Times, interleaved
 
 from torch_bridge.runtimes.choice import cpu_model
 
-PACKAGES = ("torch", "jax", "jaxlib", "flax", "numpy", "onnxruntime", "x-transformers", "vector-quantize-pytorch", "av")
+PACKAGES = (
+    "torch",
+    "jax",
+    "jaxlib",
+    "flax",
+    "numpy",
+    "onnxruntime",
+    "openvino",
+    "x-transformers",
+    "vector-quantize-pytorch",
+    "av",
+)
 
 
 def describe() -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,6 +45,7 @@ def w_of(config: StudentConfig, rows: int = 1, count: int = 4) -> torch.Tensor:
     return probes(np.zeros(shape, np.float32), np.ones(shape, np.float32), count)
 
 
+@pytest.mark.parametrize("name", ["onnx", "openvino"])
 @pytest.mark.parametrize(
     ("config", "rows", "noisy"),
     [
@@ -55,9 +57,9 @@ def w_of(config: StudentConfig, rows: int = 1, count: int = 4) -> torch.Tensor:
         (WIDE, 1, False),
     ],
 )
-def test_a_runtime_draws_the_frames_of_eager(config: StudentConfig, rows: int, noisy: bool) -> None:
+def test_a_runtime_draws_the_frames_of_eager(config: StudentConfig, rows: int, noisy: bool, name: str) -> None:
     decoder, w_NLD = decoder_of(config, noisy=noisy), w_of(config, rows)
-    eager, other = (make_runtime(kind, decoder, w_NLD[:1]) for kind in ("eager", "onnx"))
+    eager, other = (make_runtime(kind, decoder, w_NLD[:1]) for kind in ("eager", name))
     for w_LD in w_NLD:
         ours, theirs = other(w_LD[None]), eager(w_LD[None])
         assert ours.dtype == torch.uint8
@@ -74,13 +76,32 @@ def test_a_machine_without_a_compiler_says_so(monkeypatch: pytest.MonkeyPatch) -
         choose_runtime("compile", decoder_of(), w_of(SMALL))
 
 
-def test_an_installation_without_onnx_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_installation_without_them_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(Unavailable, match="pip install onnx onnxruntime"):
-        choose_runtime("onnx", decoder_of(), w_of(SMALL))
+    for name, packages in (("onnx", "onnx onnxruntime"), ("openvino", "openvino")):
+        with pytest.raises(Unavailable, match=f"pip install {packages}"):
+            choose_runtime(name, decoder_of(), w_of(SMALL))
     _, chosen = choose_runtime("auto", decoder_of(), w_of(SMALL))
-    assert "onnx" in chosen.left_out
+    assert set(chosen.left_out) == {"onnx", "openvino"}
     assert set(chosen.seconds) == {"eager"}
+
+
+def test_openvino_speaks_to_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        pytest.fail("a connection was opened")
+
+    for name in ("connect", "connect_ex", "sendto"):
+        monkeypatch.setattr(f"socket.socket.{name}", refused)
+    make_runtime("openvino", decoder_of(), w_of(SMALL)[:1])(w_of(SMALL)[:1])
+    assert "openvino_telemetry" not in sys.modules
+
+
+def test_frames_of_openvino_are_the_callers_own() -> None:
+    runtime, w_NLD = make_runtime("openvino", decoder_of(), w_of(SMALL)[:1]), w_of(SMALL)
+    first = runtime(w_NLD[:1])
+    kept = first.clone()
+    runtime(w_NLD[1:2])
+    assert torch.equal(first, kept)
 
 
 def test_an_unknown_name_is_refused() -> None:
@@ -174,7 +195,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_sessions_with_each_runtime(folder: Path) -> None:
     world, codes = World.load(folder), [1, 0, 3, 3, 2]
     seen = {}
-    for name in ("eager", "onnx"):
+    for name in ("eager", "onnx", "openvino"):
         world.use_runtime(name)
         assert world.runtime.name == name
         world.reset(moving_squares(5), reencode_every=0)
@@ -185,7 +206,8 @@ def test_sessions_with_each_runtime(folder: Path) -> None:
         batch = world.rollout_batch(moving_squares(5)[None], None, np.array([codes]), reencode_every=0)[0]
         np.testing.assert_array_equal(batch, seen["eager"])  # whatever draws the sessions
     assert world.player.compiled_steps() == 1
-    assert abs(seen["onnx"] - seen["eager"]).max() <= choice.TOLERANCE
+    for name in ("onnx", "openvino"):
+        assert abs(seen[name] - seen["eager"]).max() <= choice.TOLERANCE
 
 
 def test_a_rollout_that_encodes_its_frames_is_that_of_single_steps(folder: Path) -> None:
@@ -196,7 +218,7 @@ def test_a_rollout_that_encodes_its_frames_is_that_of_single_steps(folder: Path)
     np.testing.assert_array_equal(together, np.stack([world.step(code) for code in codes]))
 
 
-@pytest.mark.parametrize("name", ["onnx", "auto"])
+@pytest.mark.parametrize("name", ["onnx", "openvino", "auto"])
 def test_the_command_line_names_the_runtime(
     name: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

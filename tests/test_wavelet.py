@@ -1,7 +1,15 @@
 import pytest
 import torch
 
-from torch_bridge.wavelet import haar_dwt, haar_idwt, merge_bands
+from torch_bridge.wavelet import (
+    band_order,
+    haar_dwt,
+    haar_idwt,
+    merge_bands,
+    merge_blocks,
+    pixels_of_bands,
+    spread_pixels,
+)
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
@@ -41,3 +49,21 @@ def test_sizes_are_checked():
         haar_dwt(torch.zeros(1, 1, 3, 4))
     with pytest.raises(ValueError, match="fours"):
         haar_idwt(torch.zeros(1, 6, 2, 2))
+
+
+@pytest.mark.parametrize("channels_first", [False, True])
+def test_bands_in_blocks_merge_alike(channels_first: bool):
+    bands = torch.randn(2, 20, 3, 5)
+    merged = merge_blocks(bands[:, band_order(20)], channels_first=channels_first)
+    torch.testing.assert_close(merged, merge_bands(bands))
+    assert merged.is_contiguous(memory_format=torch.contiguous_format if channels_first else torch.channels_last)
+
+
+@pytest.mark.parametrize("channels_first", [False, True])
+def test_pixels_of_bands_are_the_image_before_it_is_spread(channels_first: bool):
+    bands = torch.randn(2, 12, 3, 5)
+    pixels = pixels_of_bands(bands.transpose(0, 1)).transpose(0, 1)
+    torch.testing.assert_close(spread_pixels(pixels, channels_first=channels_first), haar_idwt(bands))
+    levels = torch.arange(2 * 12 * 15, dtype=torch.int32).reshape(2, 12, 3, 5).to(torch.uint8)
+    both = [spread_pixels(levels, channels_first=one) for one in (False, True)]
+    assert torch.equal(*both)

@@ -143,34 +143,3 @@ class WaveletUpsample(nn.Module):
         """`style` scales the result; it is applied to the bands, in one pass with this layer's own modulation."""
         of_bands = torch.cat([style, style.repeat_interleave(3, dim=1)], 1) * 0.5
         return merge_bands(x * (self.modulation(w_BD)[:, :, None, None] * of_bands))
-
-
-class FoldedConv(nn.Module):
-    """A `StyledConv` for play: scale and demodulation are inside the weight, and the noise comes scaled."""
-
-    def __init__(self, in_channels: int, out_channels: int, style_dim: int, *, depthwise: bool) -> None:
-        super().__init__()
-        self.modulation = nn.Linear(style_dim, in_channels)
-        self.depthwise = nn.Parameter(torch.zeros(in_channels, 1, 3, 3)) if depthwise else None
-        kernel_size = 1 if depthwise else 3
-        self.weight = nn.Parameter(torch.zeros(out_channels, in_channels, kernel_size, kernel_size))
-        self.bias = nn.Parameter(torch.zeros(out_channels))
-
-    @torch.no_grad()
-    def fold(self, layer: StyledConv) -> None:
-        """Take over the function of `layer`."""
-        self.modulation.load_state_dict(layer.conv.modulation.state_dict())
-        self.weight.copy_(layer.conv.folded_weight())
-        self.bias.copy_(layer.bias.flatten())
-        if self.depthwise is not None:
-            self.depthwise.copy_(layer.conv.weight_dw)
-
-    def style(self, w_BD: Float[Tensor, "B D"]) -> Float[Tensor, "B I 1 1"]:
-        """Factor of each input channel."""
-        return self.modulation(w_BD)[:, :, None, None]
-
-    def forward(self, x: Float[Tensor, "B I H W"], noise: Tensor | None) -> Float[Tensor, "B O H W"]:
-        if self.depthwise is not None:
-            x = F.conv2d(x, self.depthwise, padding=1, groups=x.shape[1])
-        y = F.conv2d(x, self.weight, self.bias, padding=self.weight.shape[-1] // 2)
-        return F.leaky_relu(y if noise is None else y + noise, SLOPE, inplace=True)

@@ -18,7 +18,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from torch_bridge.channels import check_size
-from torch_bridge.mobile_layers import FoldedConv, StyledConv, WaveletHead, WaveletUpsample
+from torch_bridge.mobile_layers import StyledConv, WaveletHead, WaveletUpsample
+from torch_bridge.play_layers import FoldedConv, FoldedUpsample, PixelHead
 from torch_bridge.spatial import MapToConstant, map_rows, split_map
 from torch_bridge.stylegan2 import ConstantInput, GeneratorConfig
 from torch_bridge.wavelet import haar_idwt
@@ -67,12 +68,14 @@ class StudentConfig:
 class MobileBlock(nn.Module):
     """Upsampling and two separable convolutions; `to_img` is the head, which in play only the last block has."""
 
-    def __init__(self, in_channels: int, out_channels: int, style_dim: int, conv: type[nn.Module], *, head: bool):
+    def __init__(
+        self, up: nn.Module, widths: tuple[int, int], style_dim: int, conv: type[nn.Module], head: nn.Module | None
+    ) -> None:
         super().__init__()
-        self.up = WaveletUpsample(in_channels, style_dim)
-        self.conv1 = conv(in_channels // 4, out_channels, style_dim, depthwise=True)
-        self.conv2 = conv(out_channels, out_channels, style_dim, depthwise=True)
-        self.to_img = WaveletHead(out_channels, style_dim) if head else None
+        self.up = up
+        self.conv1 = conv(widths[0] // 4, widths[1], style_dim, depthwise=True)
+        self.conv2 = conv(widths[1], widths[1], style_dim, depthwise=True)
+        self.to_img = head
 
     def forward(
         self, x: Tensor, w1_BD: Tensor, w2_BD: Tensor, noise: Sequence[Tensor | None]
@@ -154,7 +157,8 @@ class Student(_Synthesis):
         self.conv1 = StyledConv(widths[0], widths[0], dim, depthwise=False)
         self.to_img1 = WaveletHead(widths[0], dim)
         self.layers = nn.ModuleList(
-            MobileBlock(a, b, dim, StyledConv, head=True) for a, b in itertools.pairwise(widths)
+            MobileBlock(WaveletUpsample(a, dim), (a, b), dim, StyledConv, WaveletHead(b, dim))
+            for a, b in itertools.pairwise(widths)
         )
 
     def wavelet_heads(self, w: Tensor, noise: Sequence[Tensor] | None = None) -> list[Float[Tensor, "B 12 R R"]]:
@@ -187,10 +191,13 @@ class Student(_Synthesis):
 class PlayDecoder(_Synthesis):
     """The student for play: `decoder(w) -> image_BCHW`; built by `Student.for_play` or from a config and a state_dict.
 
-    With `fixed_noise` the noise images are buffers that hold the noise times its learned strength.
+    Args:
+        config: of the student.
+        fixed_noise: whether there are noise images: buffers that hold the noise times its learned strength.
+        channels_first: how data is moved, see `wavelet.spread_pixels`.
     """
 
-    def __init__(self, config: StudentConfig, *, fixed_noise: bool = False) -> None:
+    def __init__(self, config: StudentConfig, *, fixed_noise: bool = False, channels_first: bool = False) -> None:
         super().__init__()
         self.config = config
         dim, widths = config.style_dim, config.channels
@@ -198,9 +205,10 @@ class PlayDecoder(_Synthesis):
         self.from_map = MapToConstant(config.spatial, widths[0]) if config.spatial else None
         self.conv1 = FoldedConv(widths[0], widths[0], dim, depthwise=False)
         self.layers = nn.ModuleList(
-            MobileBlock(a, b, dim, FoldedConv, head=False) for a, b in itertools.pairwise(widths)
+            MobileBlock(FoldedUpsample(a, dim, channels_first=channels_first), (a, b), dim, FoldedConv, None)
+            for a, b in itertools.pairwise(widths)
         )
-        self.head = WaveletHead(widths[-1], dim)
+        self.head = PixelHead(widths[-1], dim, channels_first=channels_first)
         self.fixed_noise = fixed_noise
         if fixed_noise:
             for i, shape in enumerate(self.noise_shapes):
@@ -213,12 +221,12 @@ class PlayDecoder(_Synthesis):
         self.input.load_state_dict(student.input.state_dict())
         if self.from_map is not None:
             self.from_map.load_state_dict(student.from_map.state_dict())
-        self.conv1.fold(student.conv1)
-        for block, trained in zip(self.layers, student.layers, strict=True):
-            block.up.load_state_dict(trained.up.state_dict())
+        self.conv1.fold(student.conv1, by_bands=True)
+        for i, (block, trained) in enumerate(zip(self.layers, student.layers, strict=True), start=1):
+            block.up.fold(trained.up)
             block.conv1.fold(trained.conv1)
-            block.conv2.fold(trained.conv2)
-        self.head.load_state_dict(student.layers[-1].to_img.state_dict())
+            block.conv2.fold(trained.conv2, by_bands=i < len(self.layers))
+        self.head.fold(student.layers[-1].to_img)
         if noise is None:
             return
         convs = [(student.conv1,), *((block.conv1, block.conv2) for block in student.layers)]
@@ -226,7 +234,17 @@ class PlayDecoder(_Synthesis):
             scaled = [conv.noise.weight * image for conv, image in zip(level, images, strict=True)]
             getattr(self, f"noise_{i}").copy_(torch.stack(scaled))
 
-    def forward(self, w: Tensor) -> Float[Tensor, "B 3 H W"]:
+    def channels_first(self) -> "PlayDecoder":
+        """The same decoder, tensors shared, for runtimes that move data channels-first."""
+        other = PlayDecoder(self.config, fixed_noise=self.fixed_noise, channels_first=True)
+        other.load_state_dict(self.state_dict(), assign=True)
+        return other.train(self.training).requires_grad_(False)
+
+    def pixels(self, w: Tensor) -> Float[Tensor, "B 12 H2 W2"]:
+        """The image before its last doubling: the 2x2 pixels of each place as channels, for `head.spread`."""
         rows, map_BSHW = self._split(w)
         noise = [getattr(self, f"noise_{i}") for i in range(len(self.noise_shapes))] if self.fixed_noise else None
-        return haar_idwt(self.head(self._levels(rows, map_BSHW, self._noise_pairs(noise))[-1], rows[-2]))
+        return self.head(self._levels(rows, map_BSHW, self._noise_pairs(noise))[-1], rows[-2])
+
+    def forward(self, w: Tensor) -> Float[Tensor, "B 3 H W"]:
+        return self.head.spread(self.pixels(w))

@@ -5,11 +5,12 @@ band LL of all C channels, then LH, HL and HH of channel 0, of channel 1, ... (t
 arXiv 2104.04767). LL is twice the mean of the 2x2 pixels; LH differs between rows, HL between columns.
 
 The work is done channels-last, and the results lie in memory so: on a CPU the convolutions around them then take little
-more than half the time. No tensor has more than five dimensions, which is what some exporters allow.
+more than half the time. No tensor has more than five dimensions, which is what some exporters allow; the form of
+`spread_pixels` for others has six.
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 
@@ -44,3 +45,50 @@ def merge_bands(bands: Float[Tensor, "B 4C H W"]) -> Float[Tensor, "B C 2H 2W"]:
     batch, height, width, _ = upper.shape
     pixels = torch.stack([upper, lower], 2).reshape(batch, 2 * height, 2 * width, channels)
     return pixels.permute(0, 3, 1, 2)
+
+
+def band_order(channels: int) -> Int[Tensor, " C"]:
+    """Where to find the channels of the packing above so that the bands lie one after another: LL, LH, HL, HH."""
+    low = channels // 4
+    return torch.cat([torch.arange(low), *(torch.arange(low + band, channels, 3) for band in range(3))])
+
+
+def merge_blocks(bands: Float[Tensor, "B 4C H W"], *, channels_first: bool) -> Float[Tensor, "B C 2H 2W"]:
+    """`merge_bands` of channels in the order of `band_order`; for `channels_first` see `spread_pixels`."""
+    axis = 1 if channels_first else -1
+    low, rows, columns, diagonal = (bands if channels_first else bands.permute(0, 2, 3, 1)).chunk(4, axis)
+    top, bottom = low + rows, low - rows
+    top_diff, bottom_diff = columns + diagonal, columns - diagonal
+    pixels = torch.cat([top + top_diff, top - top_diff, bottom + bottom_diff, bottom - bottom_diff], axis)
+    return spread_pixels(pixels if channels_first else pixels.permute(0, 3, 1, 2), channels_first=channels_first)
+
+
+def spread_pixels(pixels: Shaped[Tensor, "B 4C H W"], *, channels_first: bool) -> Shaped[Tensor, "B C 2H 2W"]:
+    """The 2x2 pixels that lie at one place as channels (row, column, C), side by side.
+
+    Args:
+        pixels: of any dtype.
+        channels_first: whether it is written as the rearrangement that other runtimes have as one operation; else it is
+            done channels-last, and the result lies in memory so.
+    """
+    batch, channels, height, width = pixels.shape
+    if channels_first:
+        blocks = pixels.reshape(batch, 2, 2, channels // 4, height, width).permute(0, 3, 4, 1, 5, 2)
+        return blocks.reshape(batch, channels // 4, 2 * height, 2 * width)
+    upper, lower = pixels.permute(0, 2, 3, 1).chunk(2, -1)
+    spread = torch.stack([upper, lower], 2).reshape(batch, 2 * height, 2 * width, channels // 4)
+    return spread.permute(0, 3, 1, 2)
+
+
+def pixels_of_bands(bands: Float[Tensor, "12 ..."]) -> Float[Tensor, "12 ..."]:
+    """`haar_idwt` for what stands for the 12 bands of an RGB image along the first axis, such as a layer's weights: the
+    2x2 pixels as (row, column, RGB)."""
+    low, rows, columns, diagonal = bands[band_order(12)].chunk(4)
+    return 0.5 * torch.cat(
+        [
+            low + rows + columns + diagonal,
+            low + rows - columns - diagonal,
+            low - rows + columns - diagonal,
+            low - rows - columns + diagonal,
+        ]
+    )

@@ -23,9 +23,9 @@ from torch_bridge.mobile_stylegan import PlayDecoder
 from torch_bridge.runtimes import cache
 from torch_bridge.runtimes.kinds import FrameRuntime, Unavailable, make_runtime
 
-NAMED = ("eager", "onnx", "compile")
+NAMED = ("eager", "onnx", "openvino", "compile")
 RUNTIMES = (*NAMED, "auto", "measure")
-MEASURED = ("eager", "onnx")
+MEASURED = ("eager", "onnx", "openvino")
 COMPILED_ABOVE = 0.010  # seconds a frame: a decoder that these draw faster is not worth a minute of compiling
 TOLERANCE, MEAN_TOLERANCE = 2, 0.5  # grey levels of 0..255
 MEASURE_SECONDS = 1.0
@@ -152,11 +152,11 @@ def _key(decoder: PlayDecoder, probes_NLD: Tensor) -> dict[str, Any]:
     """All that the choice depends on."""
     device = probes_NLD.device
     return {
-        "schema": 1,
+        "schema": 2,
         "machine": cpu_model(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "versions": {name: _version(name) for name in ("torch", "onnxruntime")},
+        "versions": {name: _version(name) for name in ("torch", "onnxruntime", "openvino")},
         "decoder": asdict(decoder.config),
         "fixed_noise": decoder.fixed_noise,
         "rows": probes_NLD.shape[1],

@@ -15,5 +15,5 @@ class FrameNet(nn.Module):
         self.decoder = decoder
 
     def forward(self, w_BLD: Float[Tensor, "B L D"]) -> UInt8[Tensor, "B H W C"]:
-        images_BCHW = self.decoder(w_BLD[:, 0] if w_BLD.shape[1] == 1 else w_BLD)
-        return to_levels(images_BCHW).permute(0, 2, 3, 1).contiguous()
+        pixels = to_levels(self.decoder.pixels(w_BLD[:, 0] if w_BLD.shape[1] == 1 else w_BLD))
+        return self.decoder.head.spread(pixels).permute(0, 2, 3, 1).contiguous()  # bytes are moved, not floats

@@ -3,11 +3,14 @@
 `make_runtime` builds one by its name and raises `Unavailable` where this machine cannot run it.
 """
 
+import contextlib
 import importlib.util
 import io
 import os
 import shutil
-from collections.abc import Callable
+import threading
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -28,7 +31,7 @@ def make_runtime(name: str, decoder: PlayDecoder, w_BLD: Float[Tensor, "B L D"])
     """The runtime of a name, compiled for inputs of the shape of `w_BLD`.
 
     Args:
-        name: "eager", "onnx", "compile".
+        name: "eager", "onnx", "openvino", "compile".
         decoder: for play, on its device.
         w_BLD: one w, on the device of the decoder.
 
@@ -39,11 +42,29 @@ def make_runtime(name: str, decoder: PlayDecoder, w_BLD: Float[Tensor, "B L D"])
     makers = {
         "eager": lambda: EagerRuntime(FrameNet(decoder)),
         "onnx": lambda: OnnxRuntime(FrameNet(decoder), w_BLD),
+        "openvino": lambda: OpenVinoRuntime(FrameNet(decoder.channels_first()), w_BLD),
         "compile": lambda: CompiledRuntime(FrameNet(decoder), w_BLD),
     }
     if name not in makers:
         raise ValueError(f"There is no runtime {name!r}. Choose one of {', '.join(makers)}.")
     return makers[name]()
+
+
+def _require(title: str, w_BLD: Tensor, *packages: str) -> None:
+    if w_BLD.device.type != "cpu":
+        raise Unavailable(f"{title} is used on a CPU alone. Choose another runtime for this device.")
+    if missing := [name for name in packages if importlib.util.find_spec(name) is None]:
+        raise Unavailable(f"{title} needs {' and '.join(missing)}. Run: pip install {' '.join(missing)}")
+
+
+@contextlib.contextmanager
+def _failing(title: str) -> Iterator[None]:
+    """Whatever a library raises, which promises no class of errors, says that the runtime is not to be had."""
+    try:
+        yield
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise Unavailable(f"{title} fails here: {reason}. Choose another runtime.") from error
 
 
 class EagerRuntime:
@@ -66,11 +87,8 @@ class CompiledRuntime:
             raise Unavailable("torch.compile needs a C++ compiler, and there is none. Install g++ or name it in CXX.")
         # Frozen: weights are constants, laid out once as the convolutions want them.
         self.compiled = torch.compile(net, dynamic=False, options={"freezing": True})
-        try:
+        with _failing("torch.compile"):
             self(w_BLD)
-        except Exception as error:  # torch.compile promises no class of errors
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise Unavailable(f"torch.compile fails here: {reason}. Choose another runtime.") from error
 
     @torch.inference_mode()
     def __call__(self, w_BLD: Float[Tensor, "B L D"]) -> UInt8[Tensor, "B H W C"]:
@@ -81,15 +99,9 @@ class OnnxRuntime:
     """ONNX Runtime on the CPU, with as many threads as PyTorch has; exported in memory."""
 
     def __init__(self, net: FrameNet, w_BLD: Float[Tensor, "B L D"]) -> None:
-        if w_BLD.device.type != "cpu":
-            raise Unavailable("ONNX Runtime is used on a CPU alone. Choose another runtime for this device.")
-        if missing := [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]:
-            raise Unavailable(f"ONNX Runtime needs {' and '.join(missing)}. Run: pip install {' '.join(missing)}")
-        try:
+        _require("ONNX Runtime", w_BLD, "onnx", "onnxruntime")
+        with _failing("ONNX Runtime"):
             self.session = self._session(net, w_BLD)
-        except Exception as error:  # of the exporter, or of a library that does not load
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise Unavailable(f"ONNX Runtime fails here: {reason}. Choose another runtime.") from error
 
     @staticmethod
     def _session(net: FrameNet, w_BLD: Float[Tensor, "B L D"]) -> Any:
@@ -107,10 +119,46 @@ class OnnxRuntime:
         return torch.from_numpy(self.session.run(["frames"], {"w": w_BLD.numpy()})[0])
 
 
+class OpenVinoRuntime:
+    """OpenVINO on the CPU in float32, with as many threads as PyTorch has; the network moves data channels-first.
+
+    Its threads sleep between frames and are bound to no core, as the dynamics computes on the same cores.
+    """
+
+    def __init__(self, net: FrameNet, w_BLD: Float[Tensor, "B L D"]) -> None:
+        _require("OpenVINO", w_BLD, "openvino")
+        with _failing("OpenVINO"):
+            self.request = self._request(net, w_BLD)
+        self.turn = threading.Lock()  # a request computes one frame at a time
+
+    @staticmethod
+    def _request(net: FrameNet, w_BLD: Float[Tensor, "B L D"]) -> Any:
+        import openvino
+        from openvino.frontend import FrontEndManager
+        from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+        # The front end itself: `openvino.convert_model` around it would report its use over the network.
+        frontend = FrontEndManager().load_by_framework("pytorch")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch.jit's age, and of shapes that are fixed here on purpose
+            traced = TorchScriptPythonDecoder(net, example_input=w_BLD)
+            model = frontend.convert(frontend.load(traced))
+        model.reshape({0: list(w_BLD.shape)})
+        options = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "INFERENCE_PRECISION_HINT": "f32",
+            "ENABLE_CPU_PINNING": False,
+        }
+        return openvino.Core().compile_model(model, "CPU", options).create_infer_request()
+
+    def __call__(self, w_BLD: Float[Tensor, "B L D"]) -> UInt8[Tensor, "B H W C"]:
+        with self.turn:
+            return torch.from_numpy(self.request.infer({0: w_BLD.numpy()}, share_inputs=True, share_outputs=False)[0])
+
+
 def exported(net: FrameNet, w_BLD: Float[Tensor, "B L D"]) -> bytes:
     """The network as an ONNX model for inputs of the shape of `w_BLD`."""
-    import warnings
-
     file = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter's own age, and of shapes that are fixed here on purpose

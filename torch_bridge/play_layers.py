@@ -1,0 +1,103 @@
+"""Layers of MobileStyleGAN for play: those of `mobile_layers` for frozen weights, with less to compute and move.
+
+Scale and demodulation are inside the weights, and so is the Haar transform behind the head. Channels that are read as
+wavelet bands lie band by band (`band_order`), so that a runtime cuts them into four blocks instead of gathering them
+one by one. Data is moved in one of two forms, which give equal results: channels-last, which is best for PyTorch and
+ONNX Runtime, or channels-first with the doubling as one rearrangement of whole blocks, which others recognise
+(`merge_blocks`).
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from torch_bridge.layers import SLOPE
+from torch_bridge.mobile_layers import ModulatedDWConv, StyledConv, WaveletHead, WaveletUpsample
+from torch_bridge.wavelet import band_order, merge_blocks, pixels_of_bands, spread_pixels
+
+
+class FoldedConv(nn.Module):
+    """A `StyledConv` for play: scale and demodulation are inside the weight, and the noise comes scaled."""
+
+    def __init__(self, in_channels: int, out_channels: int, style_dim: int, *, depthwise: bool) -> None:
+        super().__init__()
+        self.modulation = nn.Linear(style_dim, in_channels)
+        self.depthwise = nn.Parameter(torch.zeros(in_channels, 1, 3, 3)) if depthwise else None
+        kernel_size = 1 if depthwise else 3
+        self.weight = nn.Parameter(torch.zeros(out_channels, in_channels, kernel_size, kernel_size))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+
+    @torch.no_grad()
+    def fold(self, layer: StyledConv, *, by_bands: bool = False) -> None:
+        """Take over the function of `layer`; `by_bands` puts its output channels in the order of `band_order`."""
+        order = band_order(len(self.bias)) if by_bands else torch.arange(len(self.bias))
+        self.modulation.load_state_dict(layer.conv.modulation.state_dict())
+        self.weight.copy_(layer.conv.folded_weight()[order])
+        self.bias.copy_(layer.bias.flatten()[order])
+        if isinstance(layer.conv, ModulatedDWConv):
+            self.depthwise.copy_(layer.conv.weight_dw)
+
+    def style(self, w_BD: Float[Tensor, "B D"]) -> Float[Tensor, "B I 1 1"]:
+        """Factor of each input channel."""
+        return self.modulation(w_BD)[:, :, None, None]
+
+    def forward(self, x: Float[Tensor, "B I H W"], noise: Tensor | None) -> Float[Tensor, "B O H W"]:
+        """`x` is already multiplied by `style`, as in `StyledConv`."""
+        if self.depthwise is not None:
+            x = F.conv2d(x, self.depthwise, padding=1, groups=x.shape[1])
+        y = F.conv2d(x, self.weight, self.bias, padding=self.weight.shape[-1] // 2)
+        return F.leaky_relu(y if noise is None else y + noise, SLOPE, inplace=True)
+
+
+class FoldedUpsample(nn.Module):
+    """A `WaveletUpsample` for play, of channels that lie band by band; the factor 1/2 is in the modulation."""
+
+    def __init__(self, channels: int, style_dim: int, *, channels_first: bool) -> None:
+        super().__init__()
+        self.modulation = nn.Linear(style_dim, channels)
+        self.channels_first = channels_first
+
+    @torch.no_grad()
+    def fold(self, layer: WaveletUpsample) -> None:
+        """Take over the function of `layer` for channels in the order of `band_order`."""
+        order = band_order(len(layer.modulation.bias))
+        self.modulation.weight.copy_(0.5 * layer.modulation.weight[order])
+        self.modulation.bias.copy_(0.5 * layer.modulation.bias[order])
+
+    def forward(
+        self, x: Float[Tensor, "B C H W"], w_BD: Float[Tensor, "B D"], style: Float[Tensor, "B C4 1 1"]
+    ) -> Float[Tensor, "B C4 2H 2W"]:
+        """`style` scales the result, as in `WaveletUpsample`."""
+        return merge_blocks(
+            x * (self.modulation(w_BD)[:, :, None, None] * style.repeat(1, 4, 1, 1)), channels_first=self.channels_first
+        )
+
+
+class PixelHead(nn.Module):
+    """A `WaveletHead` and the inverse Haar transform behind it: RGB of the 2x2 pixels at each place as 12 channels.
+
+    Channels are (row, column, RGB). The doubling itself is left to `spread`, so that a caller can convert to uint8
+    before anything is moved.
+    """
+
+    def __init__(self, in_channels: int, style_dim: int, *, channels_first: bool) -> None:
+        super().__init__()
+        self.modulation = nn.Linear(style_dim, in_channels)
+        self.weight = nn.Parameter(torch.zeros(12, in_channels, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(12))
+        self.channels_first = channels_first
+
+    @torch.no_grad()
+    def fold(self, layer: WaveletHead) -> None:
+        """Take over the function of `layer` and of `haar_idwt`."""
+        self.modulation.load_state_dict(layer.conv.modulation.state_dict())
+        self.weight.copy_(pixels_of_bands(layer.conv.folded_weight()))
+        self.bias.copy_(pixels_of_bands(layer.bias.flatten()))
+
+    def forward(self, x: Float[Tensor, "B C H W"], w_BD: Float[Tensor, "B D"]) -> Float[Tensor, "B 12 H W"]:
+        return F.conv2d(x * self.modulation(w_BD)[:, :, None, None], self.weight, self.bias)
+
+    def spread(self, pixels_B12HW: Tensor) -> Tensor:
+        """(B, 3, 2H, 2W) of this head's output, of any dtype."""
+        return spread_pixels(pixels_B12HW, channels_first=self.channels_first)
