@@ -8,6 +8,7 @@ import importlib.util
 import io
 import os
 import shutil
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -65,6 +66,21 @@ def _failing(title: str) -> Iterator[None]:
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise Unavailable(f"{title} fails here: {reason}. Choose another runtime.") from error
+
+
+@contextlib.contextmanager
+def _not_importable(package: str) -> Iterator[None]:
+    """An optional package counts as missing."""
+    missing = object()
+    before = sys.modules.get(package, missing)
+    sys.modules[package] = None
+    try:
+        yield
+    finally:
+        if before is missing:
+            del sys.modules[package]
+        else:
+            sys.modules[package] = before
 
 
 class EagerRuntime:
@@ -133,11 +149,11 @@ class OpenVinoRuntime:
 
     @staticmethod
     def _request(net: FrameNet, w_BLD: Float[Tensor, "B L D"]) -> Any:
-        import openvino
-        from openvino.frontend import FrontEndManager
-        from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+        with _not_importable("openvino_telemetry"):  # by which importing OpenVINO is reported over the network
+            import openvino
+            from openvino.frontend import FrontEndManager
+            from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-        # The front end itself: `openvino.convert_model` around it would report its use over the network.
         frontend = FrontEndManager().load_by_framework("pytorch")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch.jit's age, and of shapes that are fixed here on purpose
