@@ -1,8 +1,8 @@
 """Live play as a person sees it: a real server process, a real Chromium, frames that were shown, key to picture.
 
-The server runs as `genie play` does; the page is asked for at least `--ask` frames a second by its own speed slider's
-message, keys are pressed at random moments, and the page's own clock tells what was shown (`genie.stats()`): a key's
-time is from its press to the refresh that draws the first frame that knew it. Prints JSON.
+The server runs as `genie play` does; the page is asked for at least `--ask` frames a second by its own speed slider,
+and goes on with the first action while no key is held. Keys are pressed at random moments, and the page's own clock
+tells what was shown (`genie.stats()`): a key's time is from its press to the refresh that draws the first frame that knew it. Prints JSON.
 
 examples:
   python benchmarks/play_page.py -o page.json                     the `laptop` preset at 256 px, random weights
@@ -40,6 +40,11 @@ SET_SPEED = """(place) => {
   const slider = document.getElementById("speed");
   slider.value = place;
   slider.dispatchEvent(new Event("input"));
+}"""
+SET_REST = """() => {
+  const select = document.getElementById("rest");
+  select.value = "0";
+  select.dispatchEvent(new Event("change"));
 }"""
 FASTEST = 8.0  # factor of the world's own speed that the protocol takes
 
@@ -95,7 +100,8 @@ def measure(page: Any, *, ask: float, seconds: float, seed: int) -> dict[str, An
     halves = min(2 * math.log2(FASTEST), math.ceil(2 * math.log2(max(1.0, ask / world["fps"]))))  # the slider's steps
     keys = [str(number + 1) for number in range(min(9, len(world["codes"])))]
     page.evaluate(SET_SPEED, halves / 2)
-    until(page, f"Math.abs(Math.log2(genie.state().speed) - {halves / 2}) < 0.01")
+    page.evaluate(SET_REST)  # the world goes on when no key is held, or pauses of the player would count as its own
+    until(page, f"Math.abs(Math.log2(genie.state().speed) - {halves / 2}) < 0.01 && genie.state().rest === 0")
     rng = random.Random(seed)
     press_keys(page, keys, WARM, rng)
     before = page.evaluate("({ ...genie.stats(), step: genie.state().step, now: performance.now() })")
