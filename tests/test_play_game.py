@@ -71,6 +71,10 @@ def test_marks_and_codes_make_the_branch_anew(world, prompt):
         5: (True, None),
         6: (False, Settings(noise_level=0.2)),
     }
+    for first in range(game.step_number + 1):
+        assert [(mark.step, mark.snap, mark.settings) for mark in game.marks(first)] == [
+            (mark.step, mark.snap, mark.settings) for mark in game.marks() if mark.step >= first
+        ]
     anew = Game(world)
     anew.start(prompt, 1, game.first_settings)
     for step, code in enumerate([code for code, count in game.codes() for _ in range(count)]):

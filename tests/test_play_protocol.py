@@ -29,6 +29,8 @@ GOOD = [
     {"type": "film", "kind": "gif", "first": 0, "last": 9},
     {"type": "drop", "prompt": "a"},
     {"type": "codes"},
+    {"type": "codes", "after": 12},
+    {"type": "picture", "step": 3},
     {"type": "ack", "number": 2**32 - 1},
     {"type": "ping", "time": 1.5},
 ]

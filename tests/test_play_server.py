@@ -1,6 +1,7 @@
 """The server as pages meet it: real sockets, many at once, slow ones, hostile ones."""
 
 import asyncio
+import base64
 import gc
 import json
 import random
@@ -141,6 +142,7 @@ async def test_rewind_cuts_and_a_link_gives_the_same_picture(port):
         await talking.say("rewind", step=18)
         await talking.hear(lambda: talking.frames[-1].flags & CUT)
         cut = talking.frames[-1]
+        await talking.say("codes")
         told = await talking.told("codes")
         assert (cut.step, told["step"], told["seed"], told["settings"]) == (18, 18, 5, {"noise_level": 0.1})
         assert [mark["settings"] for mark in told["marks"]] == [{"noise_level": 0.4}]
@@ -154,6 +156,34 @@ async def test_rewind_cuts_and_a_link_gives_the_same_picture(port):
         await asyncio.sleep(0.1)
         await other.say("codes")
         assert (await other.told("codes"))["step"] == 18  # it waits at the end
+
+
+async def test_codes_come_in_parts_and_pictures_of_past_steps_when_asked_for(port):
+    async with page(port) as talking:
+        await talking.begin(actions=[[1, 4], [2, 3], [1, 2]])
+        await talking.hear(lambda: talking.frames[-1].step >= 5)
+        await talking.say("settings", noise_level=0.2)
+        await talking.hear(lambda: talking.frames[-1].step == 9)
+        for after in (0, 5, 9, 1000):
+            await talking.say("codes", after=after)
+        whole, rest, *none = [await talking.told("codes", number) for number in (1, 2, 3, 4)]
+        codes = [code for code, count in whole["actions"] for _ in range(count)]
+        assert codes == [1, 1, 1, 1, 2, 2, 2, 1, 1]
+        assert (rest["after"], rest["actions"]) == (5, [[2, 2], [1, 2]])
+        assert rest["marks"] == whole["marks"]
+        assert [mark["settings"] for mark in whole["marks"]] == [{"noise_level": 0.2}]
+        assert [(part["after"], part["actions"], part["marks"]) for part in none] == [(9, [], [])] * 2
+        shown = {frame.step: frame.jpeg for frame in talking.frames}
+        for number, step in enumerate(shown, start=1):
+            await talking.say("picture", step=step)
+            told = await talking.told("picture", number)
+            assert (told["step"], base64.b64decode(told["jpeg"])) == (step, shown[step])
+        await talking.say("picture", step=10)
+        assert (await talking.told("refused"))["what"] == "picture"
+    async with page(port) as talking:  # before any prompt
+        for number, kind in enumerate(("picture", "rewind"), start=1):
+            await talking.say(kind, step=0)
+            assert (await talking.told("refused", number))["what"] == kind
 
 
 async def test_a_tap_between_two_steps_counts(port):
@@ -323,7 +353,7 @@ async def test_hostile_messages_end_their_own_page_alone(server):
     port, app = server
     rng = random.Random(0)
     alphabet = list('{}[]":,0123456789.-eE tfnul\\\x00\u20acpromtseadhlck')
-    kinds = ["start", "hold", "play", "speed", "step", "rest", "rewind", "settings", "snap", "film", "drop", "codes"]
+    kinds = ["start", "hold", "play", "speed", "step", "rest", "rewind", "settings", "snap", "film", "drop", "codes", "picture"]
     values = [None, True, -1, 0, 3, 7, 8, 2**31, 2**64, 1.5, 1e308, "00", "", "x" * 300, [], [[1, 2]], {}, {"clamp": 1}]
     fields = ["prompt", "seed", "code", "stamp", "on", "factor", "step", "kind", "first", "last", "actions", "clamp"]
 

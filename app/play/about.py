@@ -1,14 +1,26 @@
-"""What the page is told of a world: its codes, the settings that it has, their ranges."""
+"""What the page is told of a world: its codes, the settings that it has, their ranges; and of the server's limits."""
 
 from collections.abc import Sequence
 from typing import Any
 
+from app.play.films import GIF_FRAMES
+from app.play.game import FRAMES_KEPT
+from app.play.protocol import MOST_ACTIONS
+from app.play.uploads import UPLOAD_BYTES, UPLOAD_SECONDS
 from torch_bridge.manifest import Code
 from torch_bridge.world import World
 
 RESTING = frozenset(
     {"stand", "stand still", "still", "stay", "noop", "no-op", "none", "nothing", "idle", "wait", "rest"}
 )
+LIMITS = {
+    "upload_bytes": UPLOAD_BYTES,
+    "upload_seconds": UPLOAD_SECONDS,
+    "kept_steps": FRAMES_KEPT,
+    "replay_steps": MOST_ACTIONS,
+    "film_frames": FRAMES_KEPT,
+    "gif_frames": GIF_FRAMES,
+}
 MOST_CLAMP, MOST_TEMPERATURE, MOST_REENCODE = 10.0, 2.0, 64
 
 

@@ -32,7 +32,7 @@ def to_jpeg(frame_HWC: UInt8[np.ndarray, "H W 3"]) -> bytes:
     return out.getvalue()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Moment:
     """One step of the history.
 
@@ -78,16 +78,20 @@ class Game:
         """The first step whose frame is kept. Going back does not bring older ones back."""
         return self._oldest
 
-    def codes(self) -> list[list[int]]:
-        """Codes of this branch as runs."""
-        return runs_of(moment.code for moment in self._moments)
+    def codes(self, after: int = 0) -> list[list[int]]:
+        """Codes of this branch after a step, as runs."""
+        return runs_of(moment.code for moment in self._moments[after:])
 
-    def marks(self) -> list[Mark]:
-        """Snaps and changes of settings on the way; with prompt, seed, first settings and codes they say all."""
-        found, before = [], self.first_settings
-        for step, moment in enumerate([None, *self._moments]):
-            after = self._moments[step].settings if step < len(self._moments) else self.settings
-            snapped = moment is not None and moment.snapped
+    def marks(self, first: int = 0) -> list[Mark]:
+        """Snaps and changes of settings at step `first` and later.
+
+        With prompt, seed, first settings and codes all of them say everything that happened.
+        """
+        moments, found = self._moments, []
+        before = moments[first - 1].settings if first else self.first_settings
+        for step in range(first, len(moments) + 1):
+            after = moments[step].settings if step < len(moments) else self.settings
+            snapped = step > 0 and moments[step - 1].snapped
             changed = after is not before and after != before  # most are one object: models are slow to compare
             if snapped or changed:
                 found.append(Mark(step=step, snap=snapped, settings=after if changed else None))
@@ -189,6 +193,8 @@ class Game:
         Raises:
             ValueError: the game has no such step, or keeps it no longer.
         """
+        if self.prompt is None:
+            raise ValueError("The world stands nowhere yet: choose a prompt.")
         if not self.oldest <= step <= self.step_number:
             kept = f"from {self.oldest} to {self.step_number}"
             raise ValueError(f"There is no step {step} to go back to: this branch is kept {kept}.")
@@ -213,7 +219,7 @@ class Game:
             ValueError: there is none.
         """
         first, last = max(first, self.oldest), min(last, self.step_number)
-        if first > last:
+        if first > last or self.prompt is None:
             raise ValueError("There is no frame in this stretch.")
         frames: list[tuple[int, int | None, bytes]] = [(0, None, self._first)] if first == 0 else []
         for number, moment in enumerate(self._moments[max(first, 1) - 1 : last], start=max(first, 1)):

@@ -5,6 +5,7 @@ queue for the driver, which also makes the steps. The game itself is touched by 
 """
 
 import asyncio
+import base64
 import time
 from collections import deque
 from collections.abc import Callable
@@ -15,13 +16,12 @@ from typing import Any, TypeVar
 from starlette.websockets import WebSocket
 
 from app.play import protocol
-from app.play.about import about_world, rest_code
+from app.play.about import LIMITS, about_world, rest_code
 from app.play.errands import Errands
-from app.play.game import FRAMES_KEPT, Game
+from app.play.game import Game
 from app.play.outbox import Closed, Outbox, SocketChannel
 from app.play.protocol import BROKEN, IDLE, Mark, ProtocolError, Settings, codes_of
 from app.play.shared import Shared
-from app.play.uploads import UPLOAD_BYTES, UPLOAD_SECONDS
 
 T = TypeVar("T")
 
@@ -80,12 +80,7 @@ class Player:
             **about_world(shared.world, shared.name),
             rest=self._rest,
             prompts=[prompt.about() for prompt in shared.gallery.own()],
-            limits={
-                "upload_bytes": UPLOAD_BYTES,
-                "upload_seconds": UPLOAD_SECONDS,
-                "film_frames": FRAMES_KEPT,
-                "idle_seconds": shared.idle_seconds,
-            },
+            limits={**LIMITS, "idle_seconds": shared.idle_seconds},
         )
 
     # Reading
@@ -228,8 +223,10 @@ class Player:
                     self._outbox.frame(await self._call(self._game.snap), began)
                 case protocol.Film():
                     self._errands.film(command, self._game.stretch(command.first, command.last))
-                case protocol.Codes():
-                    self._tell_codes()
+                case protocol.Codes(after=after):
+                    self._tell_codes(min(after, self._game.step_number))
+                case protocol.Picture(step=step):
+                    self._tell_picture(step)
         except ValueError as error:
             self._refuse(command.type, str(error))
 
@@ -302,7 +299,6 @@ class Player:
         self._outbox.forget_frames()
         self._outbox.frame(frame, began)
         self._tell()
-        self._tell_codes()
 
     # Telling
 
@@ -311,17 +307,22 @@ class Player:
         about = {"playing": self._playing, "parked": self._parked, "speed": self._speed, "rest": self._rest}
         self._outbox.text(type="state", **about, led=len(self._led), settings=settings)
 
-    def _tell_codes(self) -> None:
+    def _tell_codes(self, after: int) -> None:
         game = self._game
         self._outbox.text(
             type="codes",
             prompt=game.prompt.id if game.prompt else None,
             seed=game.seed,
             step=game.step_number,
-            actions=game.codes(),
+            after=after,
+            actions=game.codes(after),
             settings=_given(game.first_settings),
-            marks=[mark.model_dump(exclude_none=True) for mark in game.marks()],
+            marks=[mark.model_dump(exclude_none=True) for mark in game.marks(after)],
         )
+
+    def _tell_picture(self, step: int) -> None:
+        ((_, _, jpeg),) = self._game.stretch(step, step)
+        self._outbox.text(type="picture", step=step, jpeg=base64.b64encode(jpeg).decode())
 
     def _refuse(self, what: str, reason: str) -> None:
         self._outbox.refuse(what, reason)

@@ -17,7 +17,7 @@ TEXT_LIMIT = 64 * 1024  # characters of a text message
 MOST_ACTIONS = 20_000  # steps of a replay
 
 # Closing codes: RFC 6455, section 7.4, and 4000 for our own.
-BROKEN, RESTART, FULL, IDLE = 1008, 1012, 1013, 4000
+BROKEN, FULL, IDLE = 1008, 1013, 4000
 
 # Flags of a frame.
 PROMPT, TRUTH, CUT, SNAPPED = 1, 2, 4, 8
@@ -149,9 +149,17 @@ class Drop(Message):
 
 
 class Codes(Message):
-    """Asks for the codes of this branch."""
+    """Asks for the codes of this branch after a step."""
 
     type: Literal["codes"]
+    after: StepNumber = 0
+
+
+class Picture(Message):
+    """Asks for the picture of a step of this branch."""
+
+    type: Literal["picture"]
+    step: StepNumber
 
 
 class Ack(Message):
@@ -169,7 +177,7 @@ class Ping(Message):
 
 
 ClientMessage = (
-    Start | Hold | Play | Speed | Step | Rest | Rewind | SetSettings | Snap | Film | Drop | Codes | Ack | Ping
+    Start | Hold | Play | Speed | Step | Rest | Rewind | SetSettings | Snap | Film | Drop | Codes | Picture | Ack | Ping
 )
 _ADAPTER: TypeAdapter[ClientMessage] = TypeAdapter(Annotated[ClientMessage, Field(discriminator="type")])
 
