@@ -4,6 +4,7 @@
 export class Branch {
   constructor() {
     this.codes = []; // of steps 1, 2, ...
+    this.exact = 0; // the step up to which the server has told them
     this.settings = {}; // that the branch began with
     this.marks = []; // snaps and changes of settings on the way, as the server tells them
   }
@@ -21,15 +22,17 @@ export class Branch {
   /** Forget what came after a step. */
   cut(step) {
     this.codes.length = Math.min(this.step, step);
+    this.exact = Math.min(this.exact, step);
     this.marks = this.marks.filter((mark) => mark.step <= step);
   }
 
-  /** The server's list up to its step; what is newer here stays. */
-  learn({ actions, settings, marks }) {
-    const exact = actions.flatMap(([code, count]) => new Array(count).fill(code));
-    this.codes = [...exact, ...this.codes.slice(exact.length)];
+  /** The server's list after a step, up to which the codes here were exact; what is newer here stays. */
+  learn({ after, actions, settings, marks }) {
+    let step = after;
+    for (const [code, count] of actions) for (const end = step + count; step < end; step += 1) this.codes[step] = code;
+    this.exact = step;
     this.settings = settings;
-    this.marks = marks;
+    this.marks = [...this.marks.filter((mark) => mark.step < after), ...marks];
   }
 
   /** @returns {[number, number][]} code and count, in order */

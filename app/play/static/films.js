@@ -1,4 +1,5 @@
-// Recording: the first step is noted, stopping asks the server for the film, which is then shown and saved.
+// Recording: the first step is noted, stopping asks the server for the film, which is then shown and saved. A recording
+// that has become as long as a film of its kind can be stops by itself.
 
 import { withToken } from "./connection.js";
 
@@ -11,23 +12,37 @@ export class Films {
    * @param {(text: string, kind?: string) => void} tell
    */
   constructor(player, tell) {
-    Object.assign(this, { player, tell, first: null, made: 0 });
+    Object.assign(this, { player, tell, first: null, kind: "mp4", made: 0 });
   }
 
   /** Begin, or stop and ask for the film. */
   toggle() {
     if (this.first === null) {
-      this.first = this.player.state.step;
-      this.tell(`Recording from step ${this.first}.`);
+      const { step, world } = this.player.state;
+      Object.assign(this, { first: step, kind: by("film-kind").value });
+      const most = this.#most(this.kind);
+      const what = this.kind === "gif" ? "A GIF" : "A film";
+      this.tell(`Recording from step ${step}. ${what} has ${most} frames (${Math.round(most / world.fps)} s) at most.`);
     } else {
-      const first = this.first;
+      const { first, kind } = this;
       this.first = null;
-      this.#ask(first);
+      this.#ask(kind, first);
     }
+    by("film-kind").disabled = this.first !== null;
   }
 
+  /** A film of the last seconds. */
   last() {
-    this.#ask(Math.max(0, this.player.state.step - Math.round(LAST_SECONDS * this.player.state.world.fps)));
+    const { step, world } = this.player.state;
+    this.#ask(by("film-kind").value, step - Math.round(LAST_SECONDS * world.fps) + 1);
+  }
+
+  /** Another branch began: what was recorded ended with its own. */
+  end() {
+    if (this.first === null) return;
+    this.first = null;
+    by("film-kind").disabled = false;
+    this.tell("The recording ended: another game began.", "fault");
   }
 
   /** The branch was cut after a step, or begun anew (step 0). */
@@ -37,8 +52,7 @@ export class Films {
 
   /** Whether the film has become as long as the server makes them. */
   get full() {
-    const { step, limits } = this.player.state;
-    return this.first !== null && step - this.first + 1 >= (limits?.film_frames ?? Infinity);
+    return this.first !== null && this.player.state.step - this.first + 1 >= this.#most(this.kind);
   }
 
   /** A film is ready: fetch, show and save it. */
@@ -54,11 +68,17 @@ export class Films {
     this.tell(`${name} is saved: ${frames} frames.`);
   }
 
-  #ask(first) {
-    const { step, limits } = this.player.state;
-    const from = Math.max(first, step - (limits?.film_frames ?? step) + 1, 0);
-    this.player.film(by("film-kind").value, from, step, by("film-overlay").checked);
+  #ask(kind, first) {
+    const { step } = this.player.state;
+    const from = Math.max(first, step - this.#most(kind) + 1, 0);
+    this.player.film(kind, from, step, by("film-overlay").checked);
     this.tell("The film is being made.");
+  }
+
+  /** Frames that a film of a kind can have. */
+  #most(kind) {
+    const { film_frames: film, gif_frames: gif } = this.player.state.limits;
+    return kind === "gif" ? gif : film;
   }
 
   #card(name, address, kind, frames, size) {

@@ -15,6 +15,14 @@ export class History {
     if (this.bytes > LARGEST) this.#thin();
   }
 
+  /** Forget the frames before a step. */
+  forget(step) {
+    for (const known of this.pictures.keys()) {
+      if (known >= step) return;
+      this.#remove(known);
+    }
+  }
+
   /** Forget the frames after a step. */
   cut(step) {
     for (const known of [...this.pictures.keys()]) if (known > step) this.#remove(known);
@@ -25,9 +33,14 @@ export class History {
     this.bytes = 0;
   }
 
-  /** The picture of the newest kept step that is not after this one; null where there is none. */
-  before(step) {
-    for (let known = step; known >= 0; known -= 1) if (this.pictures.has(known)) return this.pictures.get(known);
+  /** The picture of a step; null where it was left out or is kept no longer. */
+  at(step) {
+    return this.pictures.get(step) ?? null;
+  }
+
+  /** The picture of the newest kept step from `first` to `step`; null where there is none. */
+  before(step, first) {
+    for (let known = step; known >= first; known -= 1) if (this.pictures.has(known)) return this.pictures.get(known);
     return null;
   }
 

@@ -41,7 +41,7 @@ const deeds = {
   compare: () => begin({ prompt: player.state.prompt, compare: !player.state.comparing }),
   record: () => record(),
   last: () => films.last(),
-  share: async () => copyLink(await player.codes(), toast),
+  share: async () => copyLink(await player.codes(), player.state.limits.replay_steps, toast),
   full: () => (document.fullscreenElement ? document.exitFullscreen() : by("stage").requestFullscreen?.()),
   slower: () => player.speed(Math.max(0.125, player.state.speed / Math.SQRT2)),
   faster: () => player.speed(Math.min(8, player.state.speed * Math.SQRT2)),
@@ -57,7 +57,7 @@ function begin({ prompt, ...rest }) {
 
 /** A new branch: what was recorded ends with the one it was recorded on. */
 function started() {
-  films.first = null;
+  films.end();
   timeline.mark(null);
   timeline.clear();
   screen.clear();
@@ -105,7 +105,10 @@ function frame(message) {
   if (player.state.comparing && message.step > player.state.truth) player.state.comparing = false;
   screen.show(message);
   timeline.update();
-  if (films.full) record();
+  if (films.full) {
+    toast("The film is as long as it can be.");
+    record();
+  }
 }
 
 function drawn(message, now) {

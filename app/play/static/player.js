@@ -6,7 +6,6 @@ import { History } from "./history.js";
 import { Stats } from "./stats.js";
 
 const ASK_CODES_EVERY = 2000; // ms, while it plays: what a restart goes on from
-export const LONGEST_REPLAY = 20000; // steps that the server takes
 
 /** Pauses that any action ends, and what is said of them. */
 const PAUSES = {
@@ -35,12 +34,13 @@ export class Player {
     this.uploading = null; // {file, then}: the upload that the server works on
     this.starts = []; // messages that the server has not answered yet
     this.waitingForCodes = [];
+    this.waitingForPictures = []; // resolve functions, in the order of the questions
     this.stamp = 0; // of the last hold
     this.rewinding = false; // until the frame there has come
     this.state = {
       link: "connecting", world: null, limits: null, prompts: [], prompt: null, seed: 0, truth: 0, comparing: false,
-      playing: false, speed: 1, rest: null, own: {}, settings: {}, led: 0, held: null, code: null, step: 0, busy: null,
-      paused: null, reason: "", delay: null, closed: null,
+      playing: false, speed: 1, rest: null, own: {}, settings: {}, led: 0, held: null, code: null, step: 0, oldest: 0,
+      busy: null,      paused: null, reason: "", delay: null, closed: null,
     };
   }
 
@@ -49,15 +49,19 @@ export class Player {
     this.connection.open();
   }
 
-  /** Begin anew from a prompt. */
+  /** Begin anew from a prompt; whether the server was asked. */
   start(prompt, { seed = 0, actions = [], jump = false, compare = false, settings = {}, marks = [], on = true } = {}) {
     const message = { type: "start", prompt, seed, actions, jump, compare, settings, marks };
-    if (!this.connection.send(message)) return this.handlers.tell("This is too long to be played again.", "fault");
+    if (!this.connection.send(message)) {
+      if (this.connection.live) this.handlers.tell("This has too many changes to be played again.", "fault");
+      return false;
+    }
     this.starts.push(message);
     this.connection.send({ type: "play", on });
     this.stats.forget();
     const total = actions.reduce((sum, [, count]) => sum + count, 0);
     this.#set({ paused: null, playing: on, busy: jump ? { what: "jump", done: 0, total } : null });
+    return true;
   }
 
   /** The code that is held from now on; null for none. A key ends a pause that has a reason of the page's. */
@@ -129,11 +133,19 @@ export class Player {
     return this.#set({ busy: { what: "upload", done: 0, total: 1 } });
   }
 
-  /** The exact codes of this branch from the server. @returns {Promise<object>} a `codes` message */
+  /** The whole of this branch, exact. @returns {Promise<{prompt, seed, step, actions, settings, marks}>} */
   codes() {
     return new Promise((resolve, reject) => {
-      if (!this.connection.send({ type: "codes" })) reject(new Error("There is no connection to the server."));
+      if (!this.#askCodes()) reject(new Error("There is no connection to the server."));
       else this.waitingForCodes.push(resolve);
+    });
+  }
+
+  /** The picture of a past step from the server. @returns {Promise<Uint8Array|null>} null where it has none */
+  picture(step) {
+    return new Promise((resolve) => {
+      if (!this.connection.send({ type: "picture", step })) resolve(null);
+      else this.waitingForPictures.push(resolve);
     });
   }
 
@@ -146,9 +158,7 @@ export class Player {
 
   /** Settings that differ from the world's own, as `start` takes them. */
   changedSettings() {
-    const { settings, own } = this.state;
-    const changed = Object.entries(settings).filter(([name, value]) => own[name] && value !== own[name].value);
-    return Object.fromEntries(changed);
+    return changed(this.state.settings, this.state.own);
   }
 
   #frame(frame) {
@@ -159,18 +169,26 @@ export class Player {
       this.history.cut(frame.step);
       if (state.busy?.what === "jump") this.#set({ busy: null });
       if (state.held !== null && state.paused) this.play(true); // a key came before the rewind was done
+      this.#askCodes();
     }
     this.branch.record(frame.step, frame.code);
     this.history.add(frame.step, frame.picture);
     state.step = frame.step;
     state.code = frame.code;
+    state.oldest = Math.max(state.oldest, frame.step - state.limits.kept_steps); // as the server does
+    this.history.forget(state.oldest);
     this.received = frame.number;
     this.handlers.frame(frame);
     const now = performance.now();
     if (state.playing && now - (this.askedCodes ?? 0) > ASK_CODES_EVERY) {
       this.askedCodes = now;
-      this.connection.send({ type: "codes" });
+      this.#askCodes();
     }
+  }
+
+  /** What the server knows of the branch and this page does not. */
+  #askCodes() {
+    return this.connection.send({ type: "codes", after: this.branch.exact });
   }
 
   #take(message) {
@@ -179,6 +197,7 @@ export class Player {
     else if (type === "started") this.#started(fields);
     else if (type === "state") this.#state(fields);
     else if (type === "codes") this.#codes(fields);
+    else if (type === "picture") this.waitingForPictures.shift()?.(bytesOf(fields.jpeg));
     else if (type === "prompt") this.#prompt(fields);
     else if (type === "busy") this.#set({ busy: fields });
     else if (type === "film") this.#set({ busy: null }, () => this.handlers.film(fields));
@@ -205,15 +224,27 @@ export class Player {
   #again(before, kept) {
     const [next, ...others] = kept;
     if (next) return this.upload(this.files.get(next.id), () => this.#again(before, others), true);
-    this.handlers.tell("Connected again.");
     const { prompt, seed, playing: on, paused, comparing: compare } = before;
-    const actions = this.branch.step > LONGEST_REPLAY || compare ? [] : this.branch.runs();
-    const { settings, marks } = this.branch;
+    const { settings, marks, step } = this.branch;
     if (before.rest !== this.state.rest) this.rest(before.rest);
     if (before.speed !== 1) this.speed(before.speed);
+    const picture = this.history.at(before.step);
+    if (step > this.state.limits.replay_steps && picture) return this.#afresh(before, picture);
+    const actions = compare ? [] : this.branch.runs();
     const jump = actions.length > 0;
-    this.start(prompt, { seed, actions, jump, compare, settings, marks: jump ? marks : [], on });
+    const again = { seed, actions, jump, compare, settings, marks: jump ? marks : [], on };
+    if (!this.start(prompt, again) && picture) return this.#afresh(before, picture);
+    this.handlers.tell("Connected again.");
     return this.#set({ paused });
+  }
+
+  /** A game that cannot be played again goes on from its last picture. */
+  #afresh(before, picture) {
+    const file = new File([picture], "where you were.jpg", { type: "image/jpeg" });
+    const settings = changed(before.settings, this.state.own);
+    const begin = (id) => this.start(id ?? before.prompt, { seed: before.seed, settings, on: before.playing });
+    this.handlers.tell(`Connected again. ${before.step} steps are too many to be played again: on from the last picture.`);
+    return this.upload(file, begin, true);
   }
 
   #started({ prompt, name, uploaded, seed, frames, truth }) {
@@ -221,7 +252,7 @@ export class Player {
     this.rewinding = false;
     const { prompts } = this.state;
     if (!prompts.some(({ id }) => id === prompt)) prompts.push({ id: prompt, name, frames, uploaded });
-    this.#set({ prompt, seed, truth, comparing: compare, led: 0 });
+    this.#set({ prompt, seed, truth, comparing: compare, led: 0, oldest: 0 });
     if (jump) return;
     this.branch = new Branch();
     this.history.clear();
@@ -240,7 +271,13 @@ export class Player {
 
   #codes(fields) {
     this.branch.learn(fields);
-    this.waitingForCodes.splice(0).forEach((resolve) => resolve(fields));
+    const { prompt, seed, step } = fields;
+    const { settings, marks } = this.branch;
+    const waiting = this.waitingForCodes.splice(0);
+    if (waiting.length) {
+      const whole = { prompt, seed, step, actions: this.branch.runs(), settings, marks };
+      waiting.forEach((resolve) => resolve(whole));
+    }
   }
 
   #prompt({ again, ...prompt }) {
@@ -261,6 +298,7 @@ export class Player {
     }
     if (what === "start") this.starts.shift();
     if (what === "rewind") this.rewinding = false;
+    if (what === "picture") this.waitingForPictures.shift()?.(null);
     this.#set({ busy: null });
     this.handlers.tell(reason, "fault");
     if (what === "start" && this.state.prompt === null) this.handlers.choose(true);
@@ -271,6 +309,7 @@ export class Player {
     this.rewinding = false;
     this.stats.forget();
     this.waitingForCodes = [];
+    this.waitingForPictures.splice(0).forEach((resolve) => resolve(null));
     this.starts = [];
     this.#set({ link: delay === null ? "stopped" : "down", held: null, busy: null, reason, delay, closed: code });
   }
@@ -283,5 +322,8 @@ export class Player {
 }
 
 const mega = (bytes) => (bytes / 2 ** 20).toFixed(1);
+const bytesOf = (base64) => Uint8Array.from(atob(base64), (one) => one.charCodeAt(0));
+const changed = (settings, own) =>
+  Object.fromEntries(Object.entries(settings).filter(([name, value]) => own[name] && value !== own[name].value));
 const values = (own) => Object.fromEntries(Object.entries(own).map(([name, range]) => [name, range.value]));
 const known = (settings) => Object.fromEntries(Object.entries(settings ?? {}).filter(([, value]) => value !== null));

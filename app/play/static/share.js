@@ -1,7 +1,5 @@
 // Links that replay: #prompt=ID&seed=S&actions=CODExCOUNT.CODExCOUNT, with settings and marks where there are any.
 
-import { LONGEST_REPLAY } from "./player.js";
-
 const empty = (value) => Object.values(value ?? {}).every((one) => one === null);
 
 /** The part behind # of a branch. @param {{prompt, seed, actions, settings, marks}} branch as `codes` tells it */
@@ -34,9 +32,17 @@ export function parseHash(hash) {
   }
 }
 
-/** Copy the link of a branch; where the browser forbids it, show it. @returns {Promise<string|undefined>} the link */
-export async function copyLink(branch, tell) {
-  if (steps(branch) > LONGEST_REPLAY) return tell(`A link replays ${LONGEST_REPLAY} steps at most.`, "fault");
+/**
+ * Copy the link of a branch; where the browser forbids it, show it.
+ * @param {{prompt, seed, actions, settings, marks}} branch
+ * @param {number} most steps that the server plays again
+ * @param {(text: string, kind?: string) => void} tell
+ */
+export async function copyLink(branch, most, tell) {
+  if (steps(branch) > most) {
+    tell(`A link replays ${most} steps at most, and this game has ${steps(branch)}: go back on the timeline first.`, "fault");
+    return;
+  }
   const link = `${location.href.split("#")[0]}${hashOf(branch)}`;
   try {
     await navigator.clipboard.writeText(link);
@@ -48,7 +54,6 @@ export async function copyLink(branch, tell) {
     document.getElementById("link-dialog").showModal();
     field.select();
   }
-  return link;
 }
 
 const steps = ({ actions }) => actions.reduce((sum, [, count]) => sum + count, 0);

@@ -1,5 +1,5 @@
-// The past of this branch as a strip of thumbnails over a band of its actions. Scrubbing shows the past at once;
-// letting go branches from there.
+// The past of this branch, as far as the server keeps it, as a strip of thumbnails over a band of its actions. Scrubbing
+// shows the past at once; letting go branches from there.
 
 import { decode } from "./frames.js";
 import { colourOf } from "./panel.js";
@@ -16,7 +16,7 @@ export class Timeline {
    */
   constructor(player, screen) {
     Object.assign(this, { player, screen, thumbs: new Map(), drawnAt: 0, marked: null });
-    Object.assign(this, { scrubbing: false, byKey: false, resume: false });
+    Object.assign(this, { scrubbing: false, byKey: false, resume: false, wanted: null, asking: false });
     const scrub = by("scrub");
     scrub.addEventListener("keydown", (event) => this.#key(event));
     scrub.addEventListener("pointerdown", () => (this.byKey = false));
@@ -59,20 +59,23 @@ export class Timeline {
     const strip = by("strip");
     const width = strip.clientWidth;
     if (!width) return;
-    const last = this.player.state.step;
+    const { step: last, oldest } = this.player.state;
     const places = Math.max(1, Math.floor(width / THUMB));
-    this.span = Math.max(last, places - 1, 1);
-    const scale = (width - THUMB) / this.span; // pixels of a step
+    const span = Math.max(last - oldest, places - 1, 1);
+    const scale = (width - THUMB) / span; // pixels of a step
     const stride = 2 ** Math.max(0, Math.floor(Math.log2(THUMB / Math.max(scale, 0.001)))); // they overlap: no gaps
     strip.width = width;
     const pen = strip.getContext("2d");
     pen.imageSmoothingEnabled = false;
-    this.#dropThumbs((step) => step % stride);
-    for (let step = 0; step <= last; step += stride) this.#thumb(pen, step, step * scale);
-    if (!this.scrubbing) pen.drawImage(this.screen.world, Math.round(last * scale), 0, THUMB, THUMB); // the newest
-    this.#drawBand(pen, scale);
+    const first = oldest - (oldest % stride);
+    this.#dropThumbs((step) => step % stride || step < first);
+    for (let step = first; step <= last; step += stride) this.#thumb(pen, step, (step - oldest) * scale);
+    const right = (last - oldest) * scale;
+    if (!this.scrubbing) pen.drawImage(this.screen.world, Math.round(right), 0, THUMB, THUMB); // the newest
+    this.#drawBand(pen, right, scale);
     const scrub = by("scrub");
-    scrub.max = this.span;
+    scrub.max = oldest + span;
+    scrub.min = oldest;
     if (!this.scrubbing) scrub.value = last;
     this.#label(this.scrubbing ? Number(scrub.value) : last);
   }
@@ -82,7 +85,8 @@ export class Timeline {
     if (known instanceof ImageBitmap) {
       pen.drawImage(known, Math.round(x), 0, THUMB, THUMB);
     } else if (!known) {
-      const bytes = this.player.history.before(step);
+      const { history, state } = this.player;
+      const bytes = history.before(Math.max(step, state.oldest), state.oldest);
       if (!bytes) return;
       this.thumbs.set(step, "coming");
       decode(bytes, { resizeWidth: THUMB, resizeHeight: THUMB, resizeQuality: "medium" }).then((bitmap) => {
@@ -93,40 +97,63 @@ export class Timeline {
     }
   }
 
-  #drawBand(pen, scale) {
-    const count = this.player.state.world?.codes.length ?? 1;
-    let step = 0;
-    for (const [code, times] of this.player.branch.runs()) {
-      pen.fillStyle = colourOf(code, count);
-      pen.fillRect(step * scale + THUMB / 2, THUMB, Math.max(1, times * scale), BAND);
-      step += times;
+  /** The codes up to a place on the strip: a look at each pixel, however many steps there are; what is recorded. */
+  #drawBand(pen, right, scale) {
+    const { state, branch } = this.player;
+    const count = state.world?.codes.length ?? 1;
+    let [from, drawn] = [0, undefined];
+    for (let x = 0; x <= right; x += 1) {
+      const code = x + 1 > right ? undefined : branch.codes[state.oldest + Math.floor(x / scale)];
+      if (code === drawn) continue;
+      if (drawn !== undefined) {
+        pen.fillStyle = colourOf(drawn, count);
+        pen.fillRect(from + THUMB / 2, THUMB, x - from, BAND);
+      }
+      [from, drawn] = [x, code];
     }
     if (this.marked === null) return;
     pen.strokeStyle = "#ff4d5e";
     pen.lineWidth = 3;
-    const length = (this.player.state.step - this.marked) * scale + THUMB;
-    pen.strokeRect(this.marked * scale + 1.5, 1.5, length - 3, THUMB - 3);
+    const left = Math.max(0, this.marked - state.oldest) * scale;
+    pen.strokeRect(left + 1.5, 1.5, right - left + THUMB - 3, THUMB - 3);
   }
 
   #look(step) {
     const { state, history } = this.player;
-    const past = Math.min(step, state.step);
+    const past = Math.max(state.oldest, Math.min(step, state.step));
     by("scrub").value = past;
     if (!this.scrubbing && state.playing) {
       this.resume = true;
       this.player.play(false);
     }
     this.scrubbing = true;
-    const bytes = history.before(past);
-    if (bytes) this.screen.lookAt(bytes);
+    const exact = history.at(past);
+    const near = exact ?? history.before(past, state.oldest); // shown until the server's picture is here
+    if (near) this.screen.lookAt(near);
+    this.wanted = exact ? null : past;
+    this.#fetch();
     this.#label(past);
+  }
+
+  /** Ask for the picture that this page has not: one at a time, the newest that is wanted. */
+  async #fetch() {
+    if (this.asking) return;
+    this.asking = true;
+    while (this.wanted !== null) {
+      const step = this.wanted;
+      this.wanted = null;
+      const bytes = await this.player.picture(step);
+      if (bytes && this.scrubbing && Number(by("scrub").value) === step) this.screen.lookAt(bytes);
+    }
+    this.asking = false;
   }
 
   #branch() {
     if (!this.scrubbing) return;
     this.scrubbing = false;
     this.resume = false;
-    const step = Number(by("scrub").value);
+    this.wanted = null;
+    const step = Math.max(this.player.state.oldest, Number(by("scrub").value));
     if (step < this.player.state.step) this.player.rewind(step);
     else this.player.play(false, "rewind");
     this.screen.looking = 0; // the picture stays until the frame of the rewind comes
@@ -135,6 +162,7 @@ export class Timeline {
   #leave() {
     if (!this.scrubbing) return;
     this.scrubbing = false;
+    this.wanted = null;
     this.screen.present();
     if (this.resume) this.player.play(true);
     this.resume = false;
