@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from playing import serving
 
+from app.play.server import ServerConfig
 from torch_bridge.world import World
 
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
@@ -50,9 +51,9 @@ def chromium() -> Iterator[Any]:
 class PlayServer:
     """The server, on one port for all of its lives."""
 
-    def __init__(self, world: World) -> None:
-        self._world, self._life = world, ExitStack()
-        self.port, _ = self._life.enter_context(serving(world))
+    def __init__(self, world: World, config: ServerConfig | None = None) -> None:
+        self._world, self._config, self._life = world, config, ExitStack()
+        self.port, _ = self._life.enter_context(serving(world, config))
 
     @property
     def address(self) -> str:
@@ -65,4 +66,4 @@ class PlayServer:
 
     def start(self) -> None:
         """Another server where the last one was."""
-        self._life.enter_context(serving(self._world, port=self.port))
+        self._life.enter_context(serving(self._world, self._config, self.port))

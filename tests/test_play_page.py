@@ -1,8 +1,6 @@
 """The page of `genie play` in a real Chromium, against the real server and the bundled world."""
 
 import base64
-import io
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,7 @@ import av
 import numpy as np
 import pytest
 from browsers import PlayServer, chromium, require_browser
-from PIL import Image
+from visiting import LIVE, TRANSFER, Visit, png
 
 from app.commands.play import warm_up
 from app.play.server import STATIC
@@ -19,15 +17,6 @@ from app.worlds import BUNDLED
 from torch_bridge.world import World
 
 require_browser()
-
-WAIT = 30_000  # ms
-LIVE = "genie.state().link === 'live' && genie.state().prompt !== null && genie.stats().shown > 0"
-SCRUB = """(step) => {
-  const scrub = document.getElementById("scrub");
-  scrub.value = step;
-  for (const kind of ["input", "change"]) scrub.dispatchEvent(new Event(kind));
-}"""
-PIXELS = "(() => { const c = document.getElementById('world'); return c.toDataURL('image/png'); })()"
 
 
 @pytest.fixture(scope="module")
@@ -45,80 +34,11 @@ def browser() -> Iterator[Any]:
         yield browser
 
 
-class Visit:
-    """A page with what it complained of and where it sent requests."""
-
-    def __init__(self, browser: Any, address: str, **options: Any) -> None:
-        self.context = browser.new_context(**({"viewport": {"width": 1280, "height": 800}} | options))
-        self.context.set_default_timeout(WAIT)
-        self.page = self.context.new_page()
-        self.complaints: list[str] = []
-        self.hosts: set[str] = set()
-        self.page.on("console", lambda m: self.complaints.append(m.text) if m.type in ("error", "warning") else None)
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("request", lambda request: self.hosts.add(request.url.split("/")[2]))
-        self.page.on("websocket", lambda socket: self.hosts.add(socket.url.split("/")[2]))
-        self.page.goto(address)
-        self.until(LIVE)
-
-    def until(self, condition: str) -> None:
-        """Asks again and again: Playwright's own way evaluates in the page, which the page's policy forbids."""
-        deadline = time.monotonic() + WAIT / 1000
-        while not self.page.evaluate(condition):
-            assert time.monotonic() < deadline, f"{condition}: {self.state()}"
-            self.page.wait_for_timeout(20)
-
-    def state(self) -> dict[str, Any]:
-        return self.page.evaluate("genie.state()")
-
-    def pause_at(self, step: int) -> None:
-        """Let it play until a step, then pause and wait for what is under way."""
-        self.until(f"genie.state().step >= {step}")
-        self.page.evaluate("genie.state().playing && document.getElementById('play').click()")
-        self.settle()
-
-    def settle(self) -> None:
-        """Until the server stands where the page does, and the last frame is drawn."""
-        self.until("!genie.state().playing")
-        self.until("genie.codes().then(({ step }) => step === genie.state().step && genie.drawn())")
-
-    def pixels(self) -> np.ndarray:
-        url = self.page.evaluate(PIXELS)
-        return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).convert("RGB"))
-
-    def tool(self, name: str) -> None:
-        self.page.click(f"#{name}")
-
-
 @pytest.fixture
 def visit(browser: Any, server: PlayServer) -> Iterator[Visit]:
     visit = Visit(browser, server.address)
     yield visit
-    assert visit.complaints == []
-    visit.context.close()
-
-
-def png(colour: tuple[int, int, int]) -> str:
-    """A picture as base64."""
-    out = io.BytesIO()
-    pixels = np.full((80, 120, 3), colour, np.uint8)
-    pixels[20:60, 30:50] = 255 - pixels[20:60, 30:50]
-    Image.fromarray(pixels).save(out, "PNG")
-    return base64.b64encode(out.getvalue()).decode()
-
-
-TRANSFER = """(data) => {
-  const bytes = Uint8Array.from(atob(data), (one) => one.charCodeAt(0));
-  const transfer = new DataTransfer();
-  transfer.items.add(new File([bytes], "mine.png", { type: "image/png" }));
-  return transfer;
-}"""
-
-
-def drop(visit: Visit, data: str) -> None:
-    transfer = visit.page.evaluate_handle(TRANSFER, data)
-    for kind in ("dragenter", "dragover", "drop"):
-        visit.page.dispatch_event("#stage", kind, {"dataTransfer": transfer})
+    visit.close()
 
 
 def test_it_loads_and_plays_by_itself_without_complaints_or_foreign_requests(visit: Visit, server: PlayServer) -> None:
@@ -175,7 +95,7 @@ def test_pause_step_back_and_rewind_cut_the_branch(visit: Visit) -> None:
     assert visit.state()["step"] == step + 1  # paused indeed
     visit.page.keyboard.press(",")
     visit.until(f"genie.state().step === {step}")
-    visit.page.evaluate(SCRUB, 2)
+    visit.scrub(2)
     visit.until("genie.state().step === 2")
     assert max(visit.page.evaluate("genie.kept()")) == 2
     assert sum(count for _, count in visit.page.evaluate("genie.branch()")) == 2
@@ -219,15 +139,15 @@ def test_an_action_button_is_held_by_the_keyboard_and_by_a_screen_readers_click(
 
 
 def test_dropped_and_pasted_pictures_become_prompts_and_survive_a_restart(visit: Visit, server: PlayServer) -> None:
-    drop(visit, png((200, 40, 40)))
+    visit.drop(png((200, 40, 40)), "mine.png", "image/png")
     visit.until("genie.state().prompts.length === 9 && genie.state().prompt === genie.state().prompts[8].id")
     assert visit.state()["prompts"][8]["name"] == "mine.png"
     visit.page.evaluate(
-        f"""(data) => {{
-          const clipboardData = ({TRANSFER})(data);
+        f"""(file) => {{
+          const clipboardData = ({TRANSFER})(file);
           document.dispatchEvent(new ClipboardEvent("paste", {{ clipboardData }}));
         }}""",
-        png((40, 40, 200)),
+        [base64.b64encode(png((40, 40, 200))).decode(), "mine.png", "image/png"],
     )
     visit.until("genie.state().prompts.length === 10 && genie.state().prompt === genie.state().prompts[9].id")
     visit.pause_at(5)
@@ -315,8 +235,7 @@ def test_a_phone_holds_buttons_by_touch_and_scrolls_in_one_direction(browser: An
     phone.until("genie.state().held === 4 && genie.state().code === 4")
     session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
     phone.until("genie.state().held === null")
-    assert phone.complaints == []
-    phone.context.close()
+    phone.close()
 
 
 def test_every_control_has_a_name_and_the_help_lists_the_keys(visit: Visit) -> None:

@@ -353,7 +353,21 @@ async def test_hostile_messages_end_their_own_page_alone(server):
     port, app = server
     rng = random.Random(0)
     alphabet = list('{}[]":,0123456789.-eE tfnul\\\x00\u20acpromtseadhlck')
-    kinds = ["start", "hold", "play", "speed", "step", "rest", "rewind", "settings", "snap", "film", "drop", "codes", "picture"]
+    kinds = [
+        "start",
+        "hold",
+        "play",
+        "speed",
+        "step",
+        "rest",
+        "rewind",
+        "settings",
+        "snap",
+        "film",
+        "drop",
+        "codes",
+        "picture",
+    ]
     values = [None, True, -1, 0, 3, 7, 8, 2**31, 2**64, 1.5, 1e308, "00", "", "x" * 300, [], [[1, 2]], {}, {"clamp": 1}]
     fields = ["prompt", "seed", "code", "stamp", "on", "factor", "step", "kind", "first", "last", "actions", "clamp"]
 
