@@ -1,4 +1,4 @@
-"""What the page keeps of a long game: one window of steps with the server, codes told once, films within their limits."""
+"""What the page keeps of a long game: one window with the server, codes told once, films within limits."""
 
 from collections.abc import Iterator
 from typing import Any

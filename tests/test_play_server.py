@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import AsyncExitStack
+from typing import get_args
 from urllib.parse import quote
 
 import av
@@ -20,7 +21,7 @@ from playing import page, serving
 
 from app.play.access import is_loopback
 from app.play.player import Player
-from app.play.protocol import CUT, PROMPT, TRUTH
+from app.play.protocol import CUT, PROMPT, TRUTH, ClientMessage
 from app.play.server import ServerConfig
 from torch_bridge.world import World
 
@@ -353,21 +354,7 @@ async def test_hostile_messages_end_their_own_page_alone(server):
     port, app = server
     rng = random.Random(0)
     alphabet = list('{}[]":,0123456789.-eE tfnul\\\x00\u20acpromtseadhlck')
-    kinds = [
-        "start",
-        "hold",
-        "play",
-        "speed",
-        "step",
-        "rest",
-        "rewind",
-        "settings",
-        "snap",
-        "film",
-        "drop",
-        "codes",
-        "picture",
-    ]
+    kinds = [get_args(one.model_fields["type"].annotation)[0] for one in get_args(ClientMessage)]
     values = [None, True, -1, 0, 3, 7, 8, 2**31, 2**64, 1.5, 1e308, "00", "", "x" * 300, [], [[1, 2]], {}, {"clamp": 1}]
     fields = ["prompt", "seed", "code", "stamp", "on", "factor", "step", "kind", "first", "last", "actions", "clamp"]
 

@@ -64,10 +64,13 @@ class Visit:
 
     def _listen(self, socket: Any) -> None:
         self.hosts.add(socket.url.split("/")[2])
-        for event, texts in (("framesent", self.sent), ("framereceived", self.heard)):
-            socket.on(
-                event, lambda data, texts=texts: texts.append(json.loads(data)) if isinstance(data, str) else None
-            )
+        socket.on("framesent", lambda data: self._keep(self.sent, data))
+        socket.on("framereceived", lambda data: self._keep(self.heard, data))
+
+    @staticmethod
+    def _keep(texts: list[dict[str, Any]], data: str | bytes) -> None:
+        if isinstance(data, str):
+            texts.append(json.loads(data))
 
     def until(self, condition: str) -> None:
         """Asks again and again: Playwright's own way evaluates in the page, which the page's policy forbids."""
