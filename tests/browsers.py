@@ -49,10 +49,10 @@ def chromium() -> Iterator[Any]:
 
 
 class PlayServer:
-    """The server, on one port for all of its lives."""
+    """The server, on one port for all of its lives; `config` is that of its next one."""
 
     def __init__(self, world: World, config: ServerConfig | None = None) -> None:
-        self._world, self._config, self._life = world, config, ExitStack()
+        self._world, self.config, self._life = world, config, ExitStack()
         self.port, _ = self._life.enter_context(serving(world, config))
 
     @property
@@ -66,4 +66,4 @@ class PlayServer:
 
     def start(self) -> None:
         """Another server where the last one was."""
-        self._life.enter_context(serving(self._world, self._config, self.port))
+        self._life.enter_context(serving(self._world, self.config, self.port))

@@ -50,6 +50,10 @@ def visit(browser: Any, server: PlayServer, monkeypatch: pytest.MonkeyPatch) -> 
     visit.close()
 
 
+def told(visit: Visit) -> list[int]:
+    return [text["step"] for text in visit.heard if text["type"] == "picture"]
+
+
 def test_every_step_on_the_timeline_can_be_seen_and_branched_from(visit: Visit) -> None:
     visit.slide("speed", QUICK)
     visit.until(f"genie.state().step >= {KEPT + 10}")
@@ -63,12 +67,10 @@ def test_every_step_on_the_timeline_can_be_seen_and_branched_from(visit: Visit) 
     left_out = [step for step in range(oldest + 1, last) if step not in kept]
     assert left_out
     for step in (left_out[-1], left_out[0], oldest):
-        before = sum(text["type"] == "picture" for text in visit.heard)
         newest = visit.pixels()
         visit.scrub(step, ["input"])
         if step in left_out:
-            while sum(text["type"] == "picture" for text in visit.heard) == before:
-                visit.page.wait_for_timeout(20)
+            visit.wait(lambda step=step: step in told(visit), f"the picture of step {step}")
         visit.page.wait_for_timeout(150)
         seen = visit.pixels()
         assert not np.array_equal(seen, newest)

@@ -4,7 +4,7 @@ import base64
 import io
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -74,9 +74,13 @@ class Visit:
 
     def until(self, condition: str) -> None:
         """Asks again and again: Playwright's own way evaluates in the page, which the page's policy forbids."""
+        self.wait(lambda: self.page.evaluate(condition), condition)
+
+    def wait(self, wanted: Callable[[], Any], what: str) -> None:
+        """Until a function says yes."""
         deadline = time.monotonic() + WAIT / 1000
-        while not self.page.evaluate(condition):
-            assert time.monotonic() < deadline, f"{condition}: {self.state()}"
+        while not wanted():
+            assert time.monotonic() < deadline, f"{what}: {self.state()}"
             self.page.wait_for_timeout(20)
 
     def state(self) -> dict[str, Any]:

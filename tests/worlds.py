@@ -56,21 +56,22 @@ def world_parts(
     spatial: int = 0,
     context_noise: float = 0.7,
     head: str = "regression",
+    count: int = CODES,
     seed: int = 0,
     **changes: Any,
 ) -> tuple[WorldManifest, Tensors, Prompts]:
     """Manifest, tensors and prompts of a world that moves visibly; `changes` are fields of the manifest.
 
-    `rows` are those of styles; a map of `spatial` channels comes on top.
+    `rows` are those of styles; a map of `spatial` channels comes on top. `count` is the number of codes.
     """
     student = StudentConfig(SIZE, DIM, (16, 8, 8), spatial)
     styles, rows = rows, rows + student.map_rows
     encoder = EncoderConfig("b0", SIZE, DIM, rows=rows, grid=2, width=8, taps=(1, 2), spatial=spatial)
     warp = WarpConfig(size=16, encoder_channels=(4, 4, 8), decoder_channels=(4, 4, 8))
     mlp, features = ActionMLPConfig(rows, DIM, hidden=16, layers=1), FeatureConfig(2, encoder.channels, 8)
-    actions = LatentActionConfig(form, CODES, 8, warp=warp, mlp=mlp, inputs=inputs, features=features)
+    actions = LatentActionConfig(form, count, 8, warp=warp, mlp=mlp, inputs=inputs, features=features)
     dynamics = DynamicsConfig(
-        16, 2, heads=2, head_dim=8, window=WINDOW, codes=CODES, rows=rows, style_dim=DIM, context_noise=context_noise,
+        16, 2, heads=2, head_dim=8, window=WINDOW, codes=count, rows=rows, style_dim=DIM, context_noise=context_noise,
         head=head, flow_width=16,
     )  # fmt: skip
     rng = np.random.default_rng(seed)
@@ -81,7 +82,7 @@ def world_parts(
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         modules = {"encoder": Encoder(encoder).eval(), "decoder": Student(student)}
-        clip = moving_squares(CODES + 1, seed=7)
+        clip = moving_squares(count + 1, seed=7)
         images = to_float(torch.from_numpy(clip))
         modules["encoder"].head.weight /= modules["encoder"](images).std(0).mean()  # w spreads as a trained one does
         modules["encoder"].set_mean_w(-modules["encoder"](images).mean(0)[:styles])
@@ -92,7 +93,7 @@ def world_parts(
     # codes where the vectors of real pairs lie, so that pairs differ in their codes
     seen = Clip(clip[None], ((w_TLD - w_mean) / w_std)[None], maps_TGGC[None])
     vectors_KD = np.asarray(jax.jit(model.encode)(action_params, seen)[0])
-    codebook = VQState(np.array(True), np.ones(CODES, np.float32), vectors_KD, vectors_KD)
+    codebook = VQState(np.array(True), np.ones(count, np.float32), vectors_KD, vectors_KD)
     tensors = {name: {k: v.numpy() for k, v in module.state_dict().items()} for name, module in modules.items()}
     tensors["actions"] = flatten_tree({"params": action_params, "vq": codebook})
     tensors["dynamics"] = flatten_tree({"params": params, "w_mean": w_mean, "w_std": w_std})
@@ -102,7 +103,7 @@ def world_parts(
         "rows": rows,
         "style_dim": DIM,
         "window": WINDOW,
-        "codes": numbered_codes([4, 3, 2, 1, 1, 1, 1, 1]),
+        "codes": numbered_codes([4, 3, 2, *[1] * (count - 3)]),
         "encoder": dataclasses.asdict(encoder),
         "student": dataclasses.asdict(student),
         "actions": dataclasses.asdict(actions),

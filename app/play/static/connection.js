@@ -68,8 +68,10 @@ export class Connection {
     const scheme = location.protocol === "https:" ? "wss:" : "ws:";
     const socket = new WebSocket(`${scheme}//${location.host}${withToken("/play")}`);
     socket.binaryType = "arraybuffer";
+    let opened = false;
+    socket.onopen = () => (opened = true);
     socket.onmessage = (event) => this.#receive(event.data);
-    socket.onclose = (event) => this.#closed(socket, event);
+    socket.onclose = (event) => this.#closed(socket, event, opened);
     this.socket = socket;
   }
 
@@ -109,7 +111,7 @@ export class Connection {
     this.handlers.message(message);
   }
 
-  #closed(socket, event) {
+  #closed(socket, event, opened) {
     if (socket !== this.socket) return;
     clearInterval(this.pinging);
     this.socket = null;
@@ -119,5 +121,16 @@ export class Connection {
     this.attempts += 1;
     if (!final) this.timer = setTimeout(() => this.open(), delay);
     this.handlers.down({ code: event.code, reason: event.reason, delay });
+    if (!opened) this.#askWhy();
+  }
+
+  /** A browser does not tell a refused socket from a server that is gone; the page's own path does. */
+  async #askWhy() {
+    const answer = await fetch(withToken("/")).catch(() => null);
+    if (answer?.status !== 403) return;
+    const reason = (await answer.text()).trim();
+    if (this.socket) return; // another attempt is under way
+    clearTimeout(this.timer);
+    this.handlers.down({ code: 1008, reason, delay: null });
   }
 }

@@ -4,6 +4,9 @@
 const CAPS = { ArrowLeft: "←", ArrowRight: "→", ArrowUp: "↑", ArrowDown: "↓", " ": "Space" };
 export const capOf = (key) => CAPS[key] ?? (key.length === 1 ? key.toUpperCase() : key);
 
+/** Milliseconds that a finger rests on a button until it holds, where the buttons scroll: it may be a swipe. */
+const SETTLE = 90;
+
 /** A colour of its own for each code, the same on buttons and on the timeline. */
 export const colourOf = (code, count) => `hsl(${Math.round((code * 360) / count + 28) % 360} 62% 58%)`;
 
@@ -14,6 +17,8 @@ export class ActionPanel {
    */
   constructor(place, holds) {
     Object.assign(this, { place, holds, buttons: [] });
+    const scrolls = () => place.classList.toggle("scrolls", place.scrollHeight > place.clientHeight + 1);
+    new ResizeObserver(scrolls).observe(place);
   }
 
   /** Buttons for the codes of a world. */
@@ -51,14 +56,32 @@ export class ActionPanel {
 
   #listen(button, code) {
     let handled = false; // whether the click that comes belongs to a press that is over
+    let settling = null; // timer of a finger that may be about to swipe
+    const settled = () => {
+      const pending = settling !== null;
+      clearTimeout(settling);
+      settling = null;
+      return !pending;
+    };
     const isKey = (event) => event.key === " " || event.key === "Enter";
     button.addEventListener("pointerdown", (event) => {
       if (event.button !== 0) return;
       button.setPointerCapture(event.pointerId);
       handled = true;
-      this.holds.press(`pointer:${event.pointerId}`, code);
+      const press = () => {
+        settling = null;
+        this.holds.press(`pointer:${event.pointerId}`, code);
+      };
+      if (event.pointerType !== "touch" || !this.place.classList.contains("scrolls")) press();
+      else settling = setTimeout(press, SETTLE);
     });
-    button.addEventListener("pointercancel", () => (handled = false));
+    button.addEventListener("pointercancel", () => {
+      handled = false;
+      settled();
+    });
+    button.addEventListener("pointerup", (event) => {
+      if (!settled()) this.holds.press(`pointer:${event.pointerId}`, code); // a tap: let go at once, below
+    });
     for (const end of ["pointerup", "pointercancel", "lostpointercapture"])
       button.addEventListener(end, (event) => this.holds.release(`pointer:${event.pointerId}`));
     button.addEventListener("contextmenu", (event) => event.preventDefault()); // a long touch is a hold

@@ -47,7 +47,8 @@ export class Stage {
     by("resume").hidden = link !== "stopped" && !(ready && paused === "hidden");
     by("resume").querySelector("span").textContent = link === "stopped" ? "Connect again" : "Go on";
     if (state.held !== null) by("hint").hidden = true;
-    this.#badge(state, recording);
+    this.#badge(link === "live" ? this.#news(state, recording) : link === "connecting" ? "" : this.#link(state));
+    by("badge").classList.toggle("recording", link === "live" && recording !== null);
     announce(this.#words(state, recording));
   }
 
@@ -86,19 +87,20 @@ export class Stage {
     by("glow").getContext("2d").drawImage(by("world"), 0, 0, 8, 8);
   }
 
-  #badge({ led, busy, comparing, paused, playing, rest, held, step }, recording) {
-    const badge = by("badge");
-    let text = "";
-    if (busy?.what === "upload") text = "Reading the file…";
-    else if (busy?.what === "jump") text = `Playing up to step ${busy.total}…`;
-    else if (busy?.what === "film") text = "Making the film…";
-    else if (recording !== null) text = "● Recording";
-    else if (led > 0) text = `${comparing ? "Comparing" : "Replaying"}: ${led} steps to go`;
-    else if (paused === "rewind") text = `Step ${step}: hold an action to branch`;
-    else if (playing && rest === null && held === null && step > 0) text = "Waiting for you";
-    badge.classList.toggle("recording", recording !== null);
-    badge.textContent = text;
-    badge.hidden = text === "";
+  #badge(text) {
+    by("badge").textContent = text;
+    by("badge").hidden = text === "";
+  }
+
+  /** What the game is about, where it is more than playing. */
+  #news({ led, busy, comparing, paused, playing, rest, held, step }, recording) {
+    if (busy?.what === "upload") return "Reading the file…";
+    if (busy?.what === "jump") return `Playing up to step ${busy.total}…`;
+    if (busy?.what === "film") return "Making the film…";
+    if (recording !== null) return "● Recording";
+    if (led > 0) return `${comparing ? "Comparing" : "Replaying"}: ${led} steps to go`;
+    if (paused === "rewind") return `Step ${step}: hold an action to branch`;
+    return playing && rest === null && held === null && step > 0 ? "Waiting for you" : "";
   }
 
   #link({ link, reason, closed, delay }) {
