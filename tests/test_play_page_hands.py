@@ -106,21 +106,23 @@ class Fingers:
         self._session.send("Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": named})
 
 
-def test_two_fingers_hold_the_last_and_return_to_the_first(phone: Visit) -> None:
+def test_fingers_and_keys_are_one_stack_and_a_slipping_finger_holds(phone: Visit) -> None:
     fingers = Fingers(phone)
-    first, second = fingers.on(LEFT), fingers.on(JUMP)
-    fingers.touch("Start", first)
-    phone.until(f"genie.state().held === {LEFT} && genie.state().code === {LEFT}")
-    assert phone.page.get_attribute(f".action >> nth={LEFT}", "aria-pressed") == "true"
-    fingers.touch("Start", first, second)
-    phone.until(f"genie.state().held === {JUMP} && genie.state().code === {JUMP}")
-    fingers.touch("Move", first)  # the second one is lifted
+    phone.page.keyboard.down("a")
     phone.until(f"genie.state().held === {LEFT}")
-    fingers.touch("Move", {"x": first["x"], "y": first["y"] - 200})  # a finger that slips off still holds
+    first, second = fingers.on(JUMP), fingers.on(RIGHT)
+    fingers.touch("Start", first)
+    phone.until(f"genie.state().held === {JUMP} && genie.state().code === {JUMP}")
+    assert phone.page.get_attribute(f".action >> nth={JUMP}", "aria-pressed") == "true"
+    fingers.touch("Start", first, second)
+    phone.until(f"genie.state().held === {RIGHT} && genie.state().code === {RIGHT}")
+    fingers.touch("Move", first, {"x": second["x"], "y": second["y"] - 200})
     phone.page.wait_for_timeout(100)
-    assert phone.state()["held"] == LEFT
+    assert phone.state()["held"] == RIGHT
     assert phone.page.evaluate("scrollY") == 0
     fingers.touch("End")
+    phone.until(f"genie.state().held === {LEFT}")
+    phone.page.keyboard.up("a")
     phone.until("genie.state().held === null")
 
 
@@ -170,8 +172,7 @@ def test_a_slider_reaches_the_server_and_changes_the_frames(visit: Visit, name: 
 def test_the_speed_slider_reaches_the_server(visit: Visit) -> None:
     visit.slide("speed", -3)
     visit.until("genie.state().speed === 0.125")
-    assert visit.page.text_content("#speed-value") == "0.13×"
-    assert visit.sent[-1]["type"] in ("speed", "ack", "codes")
+    assert visit.page.text_content("#speed-value").startswith("0.13")
     assert [text["factor"] for text in visit.sent if text["type"] == "speed"] == [0.125]
     step = visit.state()["step"]
     visit.page.wait_for_timeout(1000)  # 12 steps at the world's own speed
