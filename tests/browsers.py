@@ -4,14 +4,19 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from typing import Any
 
 import pytest
+import worlds
 from playing import serving
 
+from app.commands.play import warm_up
 from app.play.server import ServerConfig
+from torch_bridge.manifest import Code
 from torch_bridge.world import World
 
+KEYS = {"crouch": "c", "left": "a", "right": "d", "up": "w", "jump": "e", "act": "f", "look": "x", "run": "z"}
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
 
@@ -67,3 +72,16 @@ class PlayServer:
     def start(self) -> None:
         """Another server where the last one was."""
         self._life.enter_context(serving(self._world, self.config, self.port))
+
+
+@cache
+def small_world() -> World:
+    """A world of random weights with every setting and named keys, which waits for a key; compiled once for all."""
+    codes = tuple(Code(name, key, 1 / len(KEYS)) for name, key in KEYS.items())
+    return World(*worlds.world_parts(head="flow", codes=codes), device="cpu")
+
+
+def play_server(world: World) -> PlayServer:
+    """A server of a world that is compiled: pages wait for nothing but their frames."""
+    warm_up(world, steps=2)
+    return PlayServer(world)

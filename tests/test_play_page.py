@@ -8,10 +8,9 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from browsers import PlayServer, chromium, require_browser
+from browsers import PlayServer, chromium, play_server, require_browser
 from visiting import LIVE, TRANSFER, Visit, png
 
-from app.commands.play import warm_up
 from app.play.server import STATIC
 from app.worlds import BUNDLED
 from torch_bridge.world import World
@@ -21,9 +20,7 @@ require_browser()
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[PlayServer]:
-    world = World.load(BUNDLED)
-    warm_up(world, steps=2)
-    server = PlayServer(world)
+    server = play_server(World.load(BUNDLED))
     yield server
     server.stop()
 

@@ -4,21 +4,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import worlds
-from browsers import PlayServer, chromium, require_browser
+from browsers import PlayServer, chromium, play_server, require_browser, small_world
 from visiting import LIVE, Visit
 
 from app.play.server import ServerConfig
-from torch_bridge.world import World
 
 require_browser()
 
 TOKEN, OTHER = "a-token-of-tests", "a-token-of-others"
-
-
-@pytest.fixture(scope="module")
-def world() -> World:
-    return World(*worlds.world_parts(), device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +21,8 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture
-def server(world: World) -> Iterator[PlayServer]:
-    server = PlayServer(world)
+def server() -> Iterator[PlayServer]:
+    server = play_server(small_world())
     yield server
     server.stop()
 

@@ -6,17 +6,19 @@ from typing import Any
 import numpy as np
 import pytest
 import worlds
-from browsers import PlayServer, chromium, require_browser
+from browsers import PlayServer, chromium, play_server, require_browser, small_world
 from visiting import Visit
 
-from torch_bridge.manifest import Code
 from torch_bridge.world import World
 
 require_browser()
 
-KEYS = {"stand": "s", "left": "a", "right": "d", "up": "w", "jump": "e", "act": "f", "look": "x", "run": "z"}
-STAND, LEFT, RIGHT, UP, JUMP = range(5)
+CROUCH, LEFT, RIGHT, UP, JUMP = range(5)  # of the small world
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+REST = """(code) => {
+  document.getElementById("rest").value = code;
+  document.getElementById("rest").dispatchEvent(new Event("change"));
+}"""
 PAD = """
 const button = () => ({ pressed: false, touched: false, value: 0 });
 window.pad = { index: 0, id: "stub", connected: true, axes: [0, 0, 0, 0], buttons: Array.from({ length: 17 }, button) };
@@ -33,8 +35,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[PlayServer]:
-    codes = tuple(Code(name, key, 1 / 8) for name, key in KEYS.items())
-    server = PlayServer(World(*worlds.world_parts(head="flow", codes=codes), device="cpu"))
+    server = play_server(small_world())
     yield server
     server.stop()
 
@@ -42,6 +43,8 @@ def server() -> Iterator[PlayServer]:
 @pytest.fixture
 def visit(browser: Any, server: PlayServer) -> Iterator[Visit]:
     visit = Visit(browser, server.address)
+    visit.page.select_option("#rest", str(CROUCH))
+    visit.page.focus("#stage")
     yield visit
     visit.close()
 
@@ -49,6 +52,7 @@ def visit(browser: Any, server: PlayServer) -> Iterator[Visit]:
 @pytest.fixture
 def phone(browser: Any, server: PlayServer) -> Iterator[Visit]:
     visit = Visit(browser, server.address, **PHONE)
+    visit.page.evaluate(REST, str(CROUCH))  # without scrolling there
     yield visit
     visit.close()
 
@@ -193,7 +197,7 @@ def test_the_whole_screen_is_the_world_and_keys_still_play(visit: Visit) -> None
 
 
 def test_sixty_four_actions_scroll_by_touch_and_are_held_by_a_finger_at_rest(browser: Any) -> None:
-    server = PlayServer(World(*worlds.world_parts(count=64), device="cpu"))
+    server = play_server(World(*worlds.world_parts(count=64), device="cpu"))
     phone = Visit(browser, server.address, **PHONE)
     fingers = Fingers(phone)
     box = phone.page.locator("#actions").bounding_box()

@@ -178,7 +178,7 @@ window.genie = Object.freeze({
   state: () => structuredClone({ ...player.state, recording: films.first, films: films.made }),
   branch: () => player.branch.runs(),
   codes: () => player.codes(),
-  drawn: () => player.drawn === player.received, // whether the newest frame is on the screen
+  drawn: () => player.drawn === player.received, // whether the newest frame of this game is on the screen
   latencies: () => [...player.stats.latencies],
   kept: () => [...player.history.pictures.keys()],
 });

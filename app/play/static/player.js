@@ -250,6 +250,7 @@ export class Player {
   #started({ prompt, name, uploaded, seed, frames, truth }) {
     const { jump, compare } = this.starts.shift();
     this.rewinding = false;
+    this.received = null; // nothing of this branch
     const { prompts } = this.state;
     if (!prompts.some(({ id }) => id === prompt)) prompts.push({ id: prompt, name, frames, uploaded });
     this.#set({ prompt, seed, truth, comparing: compare, led: 0, oldest: 0 });
