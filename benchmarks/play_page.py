@@ -2,7 +2,8 @@
 
 The server runs as `genie play` does; the page is asked for at least `--ask` frames a second by its own speed slider,
 and goes on with the first action while no key is held. Keys are pressed at random moments, and the page's own clock
-tells what was shown (`genie.stats()`): a key's time is from its press to the refresh that draws the first frame that knew it. Prints JSON.
+tells what was shown (`genie.stats()`): a key's time is from its press to the refresh that draws the first frame that
+knew it. Prints JSON.
 
 examples:
   python benchmarks/play_page.py -o page.json                     the `laptop` preset at 256 px, random weights
