@@ -5,6 +5,7 @@ number in the rollout: rotary attention depends on differences of places alone, 
 model, and no position grows until float32 angles lose precision.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -58,13 +59,15 @@ def in_order(ring: Float[Array, "B window P G E"], cursor: Int[Array, ""]) -> Fl
     return jnp.take(ring, (cursor + jnp.arange(window)) % window, axis=1)
 
 
-def cache_at(keys: Float[Array, "layers B T P G E"], values: Array, frame: Int[Array, ""], window: int) -> Cache:
-    """Cache as it was after frame number `frame`, cut from the keys and values of a whole clip."""
-    front = [(0, 0)] * keys.ndim
+def cache_at(
+    keys: Sequence[Float[Array, "B T P G E"]], values: Sequence[Array], frame: Int[Array, ""], window: int
+) -> Cache:
+    """Cache as it was after frame number `frame`, cut from the keys and values by blocks of a whole clip."""
+    front = [(0, 0)] * 6
     front[2] = (window, 0)
 
-    def cut(x: Array) -> Array:
-        return lax.dynamic_slice_in_dim(jnp.pad(x, front), frame + 1, window, axis=2)
+    def cut(x: Sequence[Array]) -> Array:
+        return lax.dynamic_slice_in_dim(jnp.pad(jnp.stack(x), front), frame + 1, window, axis=2)
 
     filled = jnp.minimum(frame + 1, window).astype(jnp.int32)
     return Cache(cut(keys), cut(values), jnp.zeros((), jnp.int32), filled)

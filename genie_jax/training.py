@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int
 
+from genie_jax.adamw import clipped_adamw
 from genie_jax.checkpointer import Checkpointer
 
 __all__ = [
@@ -90,11 +91,13 @@ def _decayed(params: PyTree) -> PyTree:
 
 def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
     """AdamW whose updates are for a learning rate of 1: `make_train_step` multiplies them by its rate."""
-    return optax.chain(
-        optax.clip_by_global_norm(config.clip_norm),
-        optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.eps),
-        optax.add_decayed_weights(config.weight_decay, mask=_decayed),
-        optax.scale(-1.0),
+    return clipped_adamw(
+        clip_norm=config.clip_norm,
+        b1=config.b1,
+        b2=config.b2,
+        eps=config.eps,
+        weight_decay=config.weight_decay,
+        decayed=_decayed,
     )
 
 
@@ -155,8 +158,7 @@ def make_train_step(
         params = jax.tree.map(lambda p, u: p + rate.astype(p.dtype) * u, state.params, updates)
         decay = jnp.minimum(ema_decay, (1.0 + step) / (10.0 + step))
         ema = jax.tree.map(lambda e, p: e + (1 - decay).astype(e.dtype) * (p - e), state.ema, params)
-        norm = jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(grads)))
-        metrics = {**metrics, "loss": loss, "grad_norm": norm}
+        metrics = {**metrics, "loss": loss, "grad_norm": optax.tree.norm(grads)}
         return TrainState(params, ema, opt_state, extra), metrics
 
     def many(state: TrainState, data: PyTree, first: Array, rate: Array) -> tuple[TrainState, dict[str, Array]]:

@@ -92,26 +92,31 @@ class TransformerStack:
         keys = jax.random.split(key, self.config.layers)
         return jax.vmap(lambda one: split(lambda rngs: Block(self.config, rngs), one)[1])(keys)
 
-    def run_clip(self, params: Params, x_BNM: Float[Array, "B N M"]) -> tuple[Array, Array, Array]:
+    def run_clip(
+        self, params: Params | list[Params], x_BNM: Float[Array, "B N M"]
+    ) -> tuple[Array, tuple[Array, ...], tuple[Array, ...]]:
         """Run all tokens of a clip at once.
 
+        Written out rather than a loop, whose backward pass slices stacked residuals at every layer. A list of
+        `unstacked` spares a copy of every block's parameters besides, and of their gradients.
+
         Returns:
-            Output (B, N, M); keys and values of every block, unrotated, (layers, B, T, P, G, E).
+            Output (B, N, M); keys and values of every block, unrotated, (B, T, P, G, E) each.
         """
         config, (B, N, _) = self.config, x_BNM.shape
         place = jnp.arange(N, dtype=jnp.int32)
         mask = window_mask(place, place, tokens_per_frame=config.tokens_per_frame, window=config.window)
 
-        def body(x: Array, block_params: Params) -> tuple[Array, tuple[Array, Array]]:
+        keys, values = [], []
+        for block_params in self.unstacked(params):
             block = nnx.merge(self._graph, block_params)
-            query, key, value = block.attention.project(block.attention_norm(x))
-            x = x + block.attention.attend(query, key, value, query_N=place, key_S=place, mask_NS=mask)
+            query, key, value = block.attention.project(block.attention_norm(x_BNM))
+            attended = block.attention.attend(query, key, value, query_N=place, key_S=place, mask_NS=mask)
+            x_BNM = block.mix(x_BNM + attended)
             frames = (B, N // config.tokens_per_frame, config.tokens_per_frame, *key.shape[2:])
-            return block.mix(x), (key.reshape(frames), value.reshape(frames))
-
-        # Unrolled: a loop's backward pass slices stacked residuals at every layer, which costs more than it computes.
-        out, (keys, values) = lax.scan(body, x_BNM, params, unroll=True)
-        return out, keys, values
+            keys.append(key.reshape(frames))
+            values.append(value.reshape(frames))
+        return x_BNM, tuple(keys), tuple(values)
 
     def run_frame(
         self, params: Params | list[Params], cache: Cache, x_BPM: Float[Array, "B P M"]
@@ -148,15 +153,17 @@ class TransformerStack:
         keys, values = (jnp.stack(parts) for parts in zip(*rings, strict=True))
         return Cache(keys, values, cursor, filled), out
 
-    def unstacked(self, params: Params) -> list[Params]:
-        """Parameters of each block, for `run_ahead` and for `run_frame` in play."""
+    def unstacked(self, params: Params | list[Params]) -> list[Params]:
+        """Parameters of each block, for `run_ahead`, for training, and for `run_frame` in play."""
+        if isinstance(params, list):
+            return params
         return [jax.tree.map(lambda leaf, layer=layer: leaf[layer], params) for layer in range(self.config.layers)]
 
-    def past_at(self, keys: Array, values: Array, starts_S: Int[Array, " S"]) -> Past:
+    def past_at(self, keys: Sequence[Array], values: Sequence[Array], starts_S: Int[Array, " S"]) -> Past:
         """What frames after each of S starts see of their clips.
 
         Args:
-            keys, values: of `run_clip`, (layers, B, T, P, G, E), unrotated.
+            keys, values: of `run_clip`.
             starts_S: the last known frames, the same in every clip.
         """
         config = self.config
@@ -173,7 +180,7 @@ class TransformerStack:
 
         seen_SN = jax.vmap(lambda start: held(place, P, W, jnp.minimum(start + 1, W)))(starts_S)
         of_blocks = tuple((turned(cut(k)), cut(v)) for k, v in zip(keys, values, strict=True))
-        return Past(of_blocks, jnp.repeat(seen_SN, keys.shape[1], axis=0))
+        return Past(of_blocks, jnp.repeat(seen_SN, keys[0].shape[0], axis=0))
 
     def run_ahead(
         self, blocks: Sequence[Params], past: Past, own: Own, x_BPM: Float[Array, "B P M"]
