@@ -97,7 +97,7 @@ def ours_of(case: Case) -> tuple[Callable[[], None], float]:
 
     train = make_train_step(loss_fn, optimizer, seed=0, steps_per_call=case.steps)
     data = jax.device_put((w, codes))
-    state, metrics = train(init_state(model.for_play(params), optimizer), data, 0, RATE)
+    state, metrics = train(init_state(model.apart(params), optimizer), data, 0, RATE)
     held = [state]
 
     def call() -> None:

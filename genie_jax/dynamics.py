@@ -145,7 +145,7 @@ class DynamicsModel:
 
     def read_clip(
         self, params: Params, w_BTLD: Array, codes_BT: Array, *, noise_level_BT: Array | None = None
-    ) -> tuple[Float[Array, "B T M"], Array, Array]:
+    ) -> tuple[Float[Array, "B T M"], tuple[Array, ...], tuple[Array, ...]]:
         """Output at each frame's last token, and the blocks' keys and values: see `apply_with_keys`."""
         tokens = self._tokens(params, w_BTLD, codes_BT, noise_level_BT)
         out, keys, values = self.blocks.run_clip(params["blocks"], tokens)
@@ -162,8 +162,8 @@ class DynamicsModel:
         codes_BT: Int[Array, "B T"],
         *,
         noise_level_BT: Float[Array, "B T"] | None = None,
-    ) -> tuple[Float[Array, "B T L D"], Array, Array]:
-        """`apply`, and the blocks' keys and values (layers, B, T, P, G, E), from which `cache_at` cuts a cache."""
+    ) -> tuple[Float[Array, "B T L D"], tuple[Array, ...], tuple[Array, ...]]:
+        """`apply`, and each block's keys and values (B, T, P, G, E), from which `cache_at` cuts a cache."""
         out, keys, values = self.read_clip(params, w_BTLD, codes_BT, noise_level_BT=noise_level_BT)
         return self.predict(params, out, w_BTLD, noise_level_BT), keys, values
 
@@ -187,13 +187,13 @@ class DynamicsModel:
         """
         return self.apply_with_keys(params, w_BTLD, codes_BT, noise_level_BT=noise_level_BT)[0]
 
-    def for_play(self, params: Params) -> Params:
-        """Parameters in the form in which `step` is fastest: equal, the blocks apart. `from_play` is the inverse."""
+    def apart(self, params: Params) -> Params:
+        """Parameters with the blocks apart, the form in which `step` and training are fastest; see `joined`."""
         return {**params, "blocks": self.blocks.unstacked(params["blocks"])}
 
     @staticmethod
-    def from_play(params: Params) -> Params:
-        """Parameters as `init` makes them."""
+    def joined(params: Params) -> Params:
+        """Inverse of `apart`: parameters as `init` makes them."""
         return {**params, "blocks": jax.tree.map(lambda *leaves: jnp.stack(leaves), *params["blocks"])}
 
     def init_cache(self, batch: int) -> Cache:
@@ -231,7 +231,7 @@ class DynamicsModel:
         """Read one frame and the code that is taken at it; return the cache with it and the next w.
 
         Args:
-            params: of `init` or, faster, of `for_play`.
+            params: of `init` or, faster, of `apart`.
             cache, w_BLD, codes_B: as `prefill`, of one frame.
             noise_level_B: see `apply`.
             key: of a flow head's draw, one for all or one for each rollout (B,); None draws at temperature 0. The

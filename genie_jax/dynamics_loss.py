@@ -27,7 +27,7 @@ class Unrollable(Protocol):
 
     def apply_with_keys(
         self, params: dict, w_BTLD: Array, codes_BT: Array, *, noise_level_BT: Array | None = None
-    ) -> tuple[Array, Array, Array]: ...
+    ) -> tuple[Array, tuple[Array, ...], tuple[Array, ...]]: ...
 
     def ahead(
         self, params: dict, blocks: Sequence[dict], past: Past, own: Own, w_BLD: Array, codes_B: Array
@@ -85,9 +85,10 @@ class LossConfig:
 
 def penalty(config: LossConfig, error: Float[Array, "*batch L D"], weight_LD: Array | None) -> Float[Array, ""]:
     """Mean over all numbers of error^2 (or Huber's function, scaled to equal error^2 below its delta)."""
-    size = jnp.abs(error)
+    # Huber's function is bounded * (2 * error - bounded), and its derivative 2 * bounded, as if that were a constant.
     delta = config.huber_delta
-    cost = size**2 if config.kind == "mse" else jnp.where(size <= delta, size**2, delta * (2 * size - delta))
+    bounded = error if config.kind == "mse" else lax.stop_gradient(jnp.clip(error, -delta, delta))
+    cost = bounded * (2 * error - bounded)
     return jnp.mean(cost if weight_LD is None else cost * weight_LD)
 
 
@@ -168,7 +169,7 @@ def self_generated(
     model: Unrollable,
     params: dict,
     predicted_BTLD: Float[Array, "B T L D"],
-    keys_values: tuple[Array, Array],
+    keys_values: tuple[Sequence[Array], Sequence[Array]],
     codes_BT: Array,
     starts_S: Array,
     count: int,
@@ -178,7 +179,7 @@ def self_generated(
     Args:
         model, params: see `DynamicsModel`.
         predicted_BTLD: predictions of the first pass; that of frame s is the first fed back.
-        keys_values: of the first pass, (layers, B, T, P, G, E) each.
+        keys_values: of the first pass, (B, T, P, G, E) each, by blocks.
         codes_BT: codes of the clip.
         starts_S: frame numbers s.
         count: k.

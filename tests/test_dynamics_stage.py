@@ -77,9 +77,9 @@ def test_codes_that_the_dynamics_cannot_tell_apart_are_named(trained):
     kept = stage.train_state
     code_KM = kept.ema["embed"]["code"]
     embed = kept.ema["embed"] | {"code": code_KM.at[2].set(code_KM[0])}
-    stage.train_state = kept._replace(ema=kept.ema | {"embed": embed})
+    stage.load_state({"train": kept._replace(ema=kept.ema | {"embed": embed})})
     (alarm,) = [alarm for alarm in stage.health() if "do the same" in alarm]
-    stage.train_state = kept
+    stage.load_state({"train": kept})
     assert "codes 0 and 2" in alarm
 
 

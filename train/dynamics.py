@@ -5,7 +5,7 @@ so that no clip straddles a cut and the host does nothing between dispatches. Wh
 (seed, step) alone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -124,6 +124,15 @@ def clip_length(shots: Int[np.ndarray, "S 2"], codes_F: Int[np.ndarray, " F"], w
     raise UserError("the corpus", fault, "prepare a video with longer shots or lower --dynamics.loss.unroll")
 
 
+def _of_each_tree(function: Callable[[Params], Params], state: TrainState) -> TrainState:
+    """The state with `function` of each of its trees of parameters: weights, average, both moments."""
+
+    def is_tree(node: Any) -> bool:
+        return isinstance(node, dict) and "blocks" in node
+
+    return jax.tree.map(lambda node: function(node) if is_tree(node) else node, state, is_leaf=is_tree)
+
+
 class DynamicsStage:
     """(w, code) of the last frames -> next w.
 
@@ -164,12 +173,23 @@ class DynamicsStage:
                 change_LD = change_of(latents.w_FLD, latents.train_shots) / self.std_LD
                 params = self.model.with_change_scale(params, np.maximum(change_LD, LEAST_CHANGE))
             fresh = init_state(params, self._optimizer)
-        # Committed to the device as what the step returns will be: otherwise the second call compiles again.
-        self.train_state: TrainState = jax.device_put(fresh, self._device)
+        self._state = self._placed(fresh)
         self._seed = seed
         self._train: dict[int, TrainStep] = {}  # by the number of self-generated steps
         self._exam_w, self._exam_codes, self.exam_is_heldout = self._exam_clips(latents)
-        self._examine = jax.jit(lambda params, w, codes: examine(self.model, params, w, codes))
+        self._examine = jax.jit(lambda params, w, codes: examine(self.model, self.model.joined(params), w, codes))
+
+    @property
+    def train_state(self) -> TrainState:
+        """Weights, their average and the optimiser's state as they are stored: a copy."""
+        return _of_each_tree(self.model.joined, self._state)
+
+    def _placed(self, state: TrainState) -> TrainState:
+        """The state that the step takes: the blocks apart, which spares it copies of all weights and gradients.
+
+        Committed to the device as what the step returns will be: otherwise the second call compiles again.
+        """
+        return jax.device_put(_of_each_tree(self.model.apart, state), self._device)
 
     def _put(self, latents: Latents) -> _OnDevice:
         w_FLD = (np.asarray(latents.w_FLD, np.float32) - self.mean_LD) / self.std_LD
@@ -210,17 +230,16 @@ class DynamicsStage:
         """`steps_per_call` optimiser steps in one dispatch; metrics are unread device arrays."""
         rate = self.config.optimizer.rate(step, progress, lr_scale)
         unroll = self.config.loss.steps_at(progress)
-        self.train_state, metrics = self._train_step(unroll)(self.train_state, self._data, step, rate)
+        self._state, metrics = self._train_step(unroll)(self._state, self._data, step, rate)
         return {**metrics, "learning_rate": rate, "unroll": unroll}
 
     def state(self) -> dict[str, Any]:
-        """The train state. The next `advance` uses its buffers up: save or copy it before."""
+        """The train state, as `train_state`."""
         return {"train": self.train_state}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Inverse of `state`; the given arrays are copied, because the next `advance` donates its own."""
-        copied = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), state["train"])
-        self.train_state = jax.device_put(copied, self._device)
+        self._state = self._placed(jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), state["train"]))
 
     def _exam_clips(self, latents: Latents) -> tuple[np.ndarray, np.ndarray, bool]:
         """Up to 64 clips of a prompt and 16 frames to predict: held-out ones where any is long enough."""
@@ -238,7 +257,7 @@ class DynamicsStage:
     def exam(self) -> Exam:
         """The averaged weights on held-out clips: rollout error by horizon, response to the code (host arrays)."""
         placed = jax.device_put((self._exam_w, self._exam_codes), self._device)
-        return jax.device_get(self._examine(self.train_state.ema, *placed))
+        return jax.device_get(self._examine(self._state.ema, *placed))
 
     def preview(self) -> dict[str, np.ndarray]:
         """Heat strips of one held-out rollout (truth, prediction, error) and error curves by horizon."""
@@ -248,9 +267,8 @@ class DynamicsStage:
 
     def result(self) -> dict[str, dict[str, np.ndarray]]:
         """`dynamics`: averaged weights as `params/...`, and `w_mean`, `w_std`; `load_dynamics` reads it."""
-        return {
-            "dynamics": flatten_tree({"params": self.train_state.ema, "w_mean": self.mean_LD, "w_std": self.std_LD})
-        }
+        params = self.model.joined(self._state.ema)
+        return {"dynamics": flatten_tree({"params": params, "w_mean": self.mean_LD, "w_std": self.std_LD})}
 
     def health(self) -> list[str]:
         """Alarms: worse than copying, codes without effect, clips shorter than asked or than the window."""
