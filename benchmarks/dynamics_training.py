@@ -25,6 +25,7 @@ from genie_jax.dynamics import DynamicsConfig, DynamicsModel
 from genie_jax.dynamics_loss import LossConfig
 from genie_jax.flops import count_flops
 from genie_jax.training import OptimizerConfig, init_state, make_optimizer, make_train_step
+from torch_bridge.memory import keep_freed_memory
 from torch_bridge.reference.x_transformers import DynamicsTwin, make_wrapper
 from train.devices import choose_devices
 from train.presets import preset
@@ -221,6 +222,7 @@ def main() -> None:
     parser = arguments(__doc__, rounds=10, devices=("cpu", "cuda"))
     parser.add_argument("--case", action="append", help="PRESET:BATCH in place of the usual cases; may be repeated")
     options = parser.parse_args()
+    keep_freed_memory()  # as training does, before JAX starts its threads
     device, _ = choose_devices(options.device)
     cases = {"cpu": CPU, "cuda": CUDA}[options.device]
     cases = QUICK if options.quick else [chosen(word, options.device) for word in options.case or ()] or cases

@@ -7,11 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
+from jax.test_util import check_grads
 
 from genie_jax.attention import Attention
 from genie_jax.dynamics import DynamicsConfig, DynamicsModel
 from genie_jax.dynamics_loss import LossConfig, clip_loss, noise_context, penalty, self_generated
-from genie_jax.nn import RMSNorm, graph_of, rotate, split
+from genie_jax.nn import RMSNorm, gelu, graph_of, linear, rotate, split
 from genie_jax.ring_cache import cache_at
 
 TINY = DynamicsConfig(
@@ -278,6 +280,22 @@ def test_unroll_equals_a_loop_that_recomputes_everything(action, k):
     assert slope == pytest.approx(float(total(slow, ahead) - total(slow, behind)) / 0.2, rel=1e-2)
 
 
+@pytest.mark.parametrize("unroll", [0, 2])
+def test_the_gradient_of_blocks_apart_is_that_of_the_stack(unroll):
+    model, params = make()
+    w, codes = clip(2, 7)
+
+    @jax.jit
+    @jax.value_and_grad
+    def loss(params):
+        return model.loss(params, w, codes[:, :-1], key=jax.random.key(0), config=LossConfig(unroll=unroll))[0]
+
+    (stacked, gradient), (value, apart) = loss(params), loss(model.apart(params))
+    assert value == pytest.approx(float(stacked), rel=1e-6)
+    for one, other in zip(*map(jax.tree.leaves, (model.joined(apart), gradient)), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
 def test_loss_is_teacher_forced_plus_weighted_self_generated():
     model, params = make()
     w, codes = clip(2, 4)
@@ -308,6 +326,30 @@ def test_penalty_is_square_then_linear_and_weighted():
     assert penalty(LossConfig(kind="mse"), error, None) == pytest.approx((0.25 + 4) / 2)
     assert penalty(LossConfig(kind="huber"), error, None) == pytest.approx((0.25 + 3) / 2)
     assert penalty(LossConfig(kind="mse"), error, jnp.array([[2.0, 0.0]])) == pytest.approx(0.25)
+
+
+def test_the_derivative_of_the_penalty_is_that_of_its_value():
+    error = jnp.linspace(-3, 3, 24).reshape(2, 3, 4)
+    weight = jnp.linspace(0.5, 1.5, 12).reshape(3, 4)
+    for kind in ("mse", "huber"):
+        config = LossConfig(kind=kind, huber_delta=0.8)
+        check_grads(lambda e, c=config: penalty(c, e, weight), (error,), 1, modes=["rev"], eps=1e-3)
+
+
+def test_layers_equal_their_definitions_and_so_do_their_gradients():
+    x = jnp.linspace(-6, 6, 60).reshape(3, 4, 5)
+    (value, pull), (expected, expected_pull) = jax.vjp(gelu, x), jax.vjp(lambda h: jax.nn.gelu(h, approximate=False), x)
+    np.testing.assert_allclose(value, expected, atol=1e-6)
+    np.testing.assert_allclose(pull(value)[0], expected_pull(value)[0], atol=2e-6)
+    graph, params = split(
+        lambda rngs: linear(5, 2, bias=True, dtype=jnp.dtype("float32"), rngs=rngs), jax.random.key(0)
+    )
+    value, pull = jax.vjp(lambda params, x: nnx.merge(graph, params)(x), params, x)
+    np.testing.assert_allclose(value, np.asarray(x) @ params["kernel"] + params["bias"], atol=1e-5)
+    gradients, towards = pull(value)
+    np.testing.assert_allclose(gradients["kernel"], np.einsum("BNI,BNO->IO", x, value), rtol=1e-5)
+    np.testing.assert_allclose(gradients["bias"], np.asarray(value).sum(axis=(0, 1)), rtol=1e-5)
+    np.testing.assert_allclose(towards, np.asarray(value) @ params["kernel"].T, atol=1e-5)
 
 
 def test_a_cache_cut_from_a_clip_is_the_cache_after_that_frame():

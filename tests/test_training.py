@@ -1,10 +1,12 @@
 """The JAX training core: the arithmetic of a step, its randomness, donation, and checkpoints that come back exactly."""
 
+import dataclasses
 import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from genie_jax.training import Checkpointer, OptimizerConfig, TrainState, init_state, make_optimizer, make_train_step
@@ -60,6 +62,27 @@ def test_three_steps_equal_adamw_written_out_by_hand():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), state.params, params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), state.ema, ema)
     assert int(state.extra) == 3
+
+
+@pytest.mark.parametrize("clip_norm", [0.5, 1e3, math.inf])
+def test_the_optimizer_is_the_chain_of_optax_on_the_state_of_that_chain(clip_norm):
+    chain = optax.chain(
+        optax.clip_by_global_norm(clip_norm),
+        optax.scale_by_adam(b1=0.9, b2=0.95),
+        optax.add_decayed_weights(0.1, mask={"layer": {"kernel": True, "bias": False}}),
+        optax.scale(-1.0),
+    )
+    ours = make_optimizer(dataclasses.replace(CONFIG, clip_norm=clip_norm))
+    params, rng = start(), np.random.default_rng(2)
+    state = expected_state = chain.init(params)
+    assert jax.tree.structure(ours.init(params)) == jax.tree.structure(state)
+    for size in (3.0, 0.01, 0.0):
+        grads = jax.tree.map(lambda p, s=size: jnp.asarray(s * rng.normal(size=p.shape), jnp.float32), params)
+        updates, state = ours.update(grads, state, params)
+        expected, expected_state = chain.update(grads, expected_state, params)
+        for one, other in zip(*map(jax.tree.leaves, ((updates, state), (expected, expected_state))), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+    assert jax.tree.structure(state) == jax.tree.structure(expected_state)
 
 
 def test_several_steps_a_dispatch_are_the_same_steps():

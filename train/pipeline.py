@@ -87,8 +87,8 @@ def train_run(
         UserError: the source, the device or the run cannot be used.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the state has been saved.
     """
+    keep_freed_memory()  # first: JAX's threads start with the choice of its device
     torch_device, jax_device = choose_devices(device)
-    keep_freed_memory()
     with run.lock():
         run.reload()
         if minutes is None:
