@@ -7,6 +7,7 @@ import pytest
 from browsers import PlayServer, chromium, play_server, require_browser, small_world
 from visiting import LIVE, Visit
 
+from app.play import protocol
 from app.play.server import ServerConfig
 
 require_browser()
@@ -100,6 +101,14 @@ def test_a_page_left_alone_is_sent_away_and_comes_back_by_a_key_or_a_click(brows
         visit.settle()
         assert visit.state()["step"] == step
         assert (visit.pixels() == picture).all()
+    visit.close()
+
+
+def test_a_page_of_another_version_says_so(browser: Any, server: PlayServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "PROTOCOL", 2)
+    visit = Visit(browser, server.address, greeted=False)
+    visit.until("window.genie && genie.state().link === 'stopped'")
+    assert "load this page anew" in visit.page.text_content("#badge")
     visit.close()
 
 

@@ -183,6 +183,15 @@ def test_the_speed_slider_reaches_the_server(visit: Visit) -> None:
     assert visit.state()["step"] - step <= 4
 
 
+def test_the_servers_own_times_stand_at_the_frame_rate_and_a_snap_is_told(visit: Visit) -> None:
+    visit.until("genie.stats().step_ms > 0 && genie.stats().sent_ms >= genie.stats().step_ms")
+    visit.until("document.getElementById('fps').parentElement.title.includes('until it is sent')")
+    assert visit.toasts() == ""
+    visit.tool("snap")
+    visit.page.wait_for_selector(".toast")
+    assert "as the encoder sees it" in visit.toasts()
+
+
 def test_the_whole_screen_is_the_world_and_keys_still_play(visit: Visit) -> None:
     visit.tool("full")
     visit.until("document.fullscreenElement !== null")

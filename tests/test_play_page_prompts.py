@@ -79,6 +79,9 @@ def test_a_picture_of_the_clipboard_is_pasted_by_its_key(visit: Visit) -> None:
     visit.page.keyboard.press("Control+v")
     visit.until("genie.state().prompt.startsWith('upload-') && genie.drawn()")
     assert visit.pixels()[16, 2].tolist() == pytest.approx([40, 200, 40], abs=6)
+    visit.tool("share")
+    visit.until("[...document.querySelectorAll('.toast')].some((one) => one.textContent.includes('link'))")
+    assert "shows your file" in visit.toasts()
     assert visit.state()["held"] is None  # V is no key of the game while Ctrl is down
 
 

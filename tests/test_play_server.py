@@ -21,7 +21,7 @@ from playing import page, serving
 
 from app.play.access import is_loopback
 from app.play.player import Player
-from app.play.protocol import CUT, PROMPT, TRUTH, ClientMessage
+from app.play.protocol import CUT, PROMPT, ClientMessage
 from app.play.server import ServerConfig
 from torch_bridge.world import World
 
@@ -273,6 +273,24 @@ async def test_an_upload_is_a_prompt(port):
         assert "no such prompt" in (await talking.told("refused", 2))["reason"]
 
 
+async def test_nothing_tells_a_player_of_the_files_of_another(port):
+    from test_play_uploads import image
+
+    async with page(port) as one, page(port) as two:
+        told = []
+        for talking in (one, two):
+            await talking.socket.send(image("PNG"))
+            told.append(await talking.told("prompt"))
+        assert told[0] == told[1]  # as if each were the first
+        await two.say("drop", prompt=told[1]["id"])
+        await one.begin(prompt=told[0]["id"])  # not taken from the other
+        async with page(port) as third:
+            assert not [prompt for prompt in third.texts[0]["prompts"] if prompt["uploaded"]]
+            await third.say("drop", prompt=told[0]["id"])
+            assert (await third.told("refused"))["what"] == "drop"
+        await one.begin(prompt=told[0]["id"])
+
+
 @pytest.mark.parametrize(
     ("message", "words"),
     [
@@ -454,7 +472,8 @@ def test_frames_are_what_the_header_says(world):
     game = Game(world)
     game.start(next(Gallery(world.prompts).own()), 0, Settings(), compare=True)
     packed = game.step(2).pack(3, 4)
-    assert packed[1] == TRUTH
+    assert packed[1] == 0
     frame, number, wait = unpack(packed)
     assert (frame.step, frame.code, number, wait) == (1, 2, 3, 4)
+    assert frame.truth
     assert np.frombuffer(frame.jpeg[:2], np.uint8).tolist() == [0xFF, 0xD8]

@@ -12,7 +12,7 @@ import worlds
 from PIL import Image
 
 from app.play import uploads
-from app.play.gallery import Gallery, picture_path
+from app.play.gallery import Gallery
 from app.play.uploads import UploadError, decode_upload, suffix_of
 
 
@@ -103,16 +103,34 @@ def test_gallery_keeps_uploads_by_what_they_show():
     frames = np.zeros((2, 8, 8, 3), np.uint8)
     own = {"00": frames}
     gallery = Gallery(own, limit=3 * frames.nbytes)
-    first, again = gallery.add(frames + 1, "mine")
+    first, again = gallery.add(frames + 1, "me")
     assert (first.uploaded, again) == (True, False)
-    assert gallery.add(frames + 1, "other name") == (first, True)
+    assert gallery.add(frames + 1, "me") == (first, True)
     assert gallery.find("00").frames_THWC is frames
-    ids = [gallery.add(frames + value, "x")[0].id for value in (2, 3)]
+    ids = [gallery.add(frames + value, "me")[0].id for value in (2, 3)]
     assert gallery.find(first.id) is first  # asked for: the last to go now
-    gallery.add(frames + 4, "x")
+    gallery.add(frames + 4, "me")
     assert [gallery.find(i) is not None for i in (first.id, *ids)] == [True, False, True]
-    assert gallery.drop(first.id)
-    assert not gallery.drop(first.id)
-    assert not gallery.drop("00")
-    assert picture_path("a/b c") == "/prompts/a%2Fb%20c.png"
+    assert gallery.drop(first.id, "me")
+    assert not gallery.drop(first.id, "me")
+    assert not gallery.drop("00", "me")
+    assert not gallery.drop(ids[0], "me")  # pushed out before
     assert Image.open(io.BytesIO(gallery.find("00").picture())).size == (8, 8)
+
+
+def test_players_with_the_same_file_do_not_notice_each_other():
+    gallery = Gallery({})
+    frames = np.zeros((2, 8, 8, 3), np.uint8)
+    mine, again = gallery.add(frames, "me")
+    assert gallery.add(frames, "you") == (mine, again) == (mine, False)
+    assert not gallery.drop(mine.id, "a third")
+    assert gallery.drop(mine.id, "me")
+    assert gallery.find(mine.id) is mine  # still yours
+    assert gallery.add(frames, "me") == (mine, False)
+    gallery.leave("you")
+    assert gallery.drop(mine.id, "me")
+    assert gallery.find(mine.id) is None
+    alone, _ = gallery.add(frames, "you")
+    gallery.leave("you")
+    assert gallery.find(alone.id) is alone  # a link finds it
+    assert list(gallery.own()) == []

@@ -30,6 +30,14 @@ class Errands:
             return
         self._running["upload"] = asyncio.create_task(self._take_in(data))
 
+    def drop(self, prompt: str) -> bool:
+        """Forget a file that this page sent; False where there is none."""
+        return self._shared.gallery.drop(prompt, self)
+
+    def leave(self) -> None:
+        """The page is gone."""
+        self._shared.gallery.leave(self)
+
     def film(self, command: Film, frames: Sequence[tuple[int, int | None, bytes]]) -> None:
         """Make a film of frames (see `Game.stretch`).
 
@@ -57,8 +65,8 @@ class Errands:
             self._outbox.refuse("upload", getattr(error, "strerror", None) or str(error))
             return
         self._uploads += 1
-        prompt, again = self._shared.gallery.add(frames_THWC, f"yours {self._uploads}")
-        self._outbox.text(type="prompt", **prompt.about(), again=again)
+        prompt, again = self._shared.gallery.add(frames_THWC, self)
+        self._outbox.text(type="prompt", **prompt.about() | {"name": f"yours {self._uploads}"}, again=again)
 
     async def _make_film(self, command: Film, frames: Sequence[tuple[int, int | None, bytes]]) -> None:
         try:

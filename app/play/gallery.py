@@ -1,11 +1,14 @@
-"""The prompts of a server: the world's own by their names, uploaded ones by the digest of their frames."""
+"""The prompts of a server: the world's own by their names, uploaded ones by the digest of their frames.
+
+Equal files of several players are kept once, which none of them can tell: an ID is found by whoever has the file or a
+link to it, the server lists no uploads, and one player's removal takes nothing from the others.
+"""
 
 import hashlib
 import io
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
-from urllib.parse import quote
 
 import numpy as np
 from jaxtyping import UInt8
@@ -52,22 +55,27 @@ class Gallery:
     def __init__(self, own: Mapping[str, UInt8[np.ndarray, "T H W 3"]], limit: int = UPLOADS_BYTES) -> None:
         self._own = {name: Prompt(name, name, frames, False) for name, frames in own.items()}
         self._uploads: OrderedDict[str, Prompt] = OrderedDict()
+        self._bringers: dict[str, set[Hashable]] = {}  # players who are here and brought it, by ID
         self._limit = limit
 
     def own(self) -> Iterator[Prompt]:
         """The world's prompts in their order."""
         yield from self._own.values()
 
-    def add(self, frames_THWC: UInt8[np.ndarray, "T H W 3"], name: str) -> tuple[Prompt, bool]:
-        """An uploaded prompt, and whether the same frames were there already."""
+    def add(self, frames_THWC: UInt8[np.ndarray, "T H W 3"], bringer: Hashable) -> tuple[Prompt, bool]:
+        """An uploaded prompt, and whether this player brought the same frames before."""
         digest = hashlib.sha256(np.ascontiguousarray(frames_THWC)).hexdigest()
-        identity = f"upload-{digest[:20]}"
-        if (known := self.find(identity)) is not None:
-            return known, True
-        prompt = self._uploads[identity] = Prompt(identity, name, frames_THWC, True)
-        while len(self._uploads) > 1 and sum(p.frames_THWC.nbytes for p in self._uploads.values()) > self._limit:
-            self._uploads.popitem(last=False)
-        return prompt, False
+        identity = f"upload-{digest[:32]}"
+        prompt = self.find(identity)
+        if prompt is None:
+            prompt = self._uploads[identity] = Prompt(identity, "uploaded", frames_THWC, True)
+            self._bringers[identity] = set()
+            while len(self._uploads) > 1 and sum(p.frames_THWC.nbytes for p in self._uploads.values()) > self._limit:
+                oldest, _ = self._uploads.popitem(last=False)
+                del self._bringers[oldest]
+        again = bringer in self._bringers[identity]
+        self._bringers[identity].add(bringer)
+        return prompt, again
 
     def find(self, identity: str) -> Prompt | None:
         """The prompt of an ID."""
@@ -77,11 +85,17 @@ class Gallery:
             self._uploads.move_to_end(identity)
         return self._uploads.get(identity)
 
-    def drop(self, identity: str) -> bool:
-        """Forget an uploaded prompt; False where there is none."""
-        return self._uploads.pop(identity, None) is not None
+    def drop(self, identity: str, bringer: Hashable) -> bool:
+        """Forget what a player brought, unless another brought it too; False where this one did not."""
+        bringers = self._bringers.get(identity, set())
+        if bringer not in bringers:
+            return False
+        bringers.discard(bringer)
+        if not bringers:
+            del self._uploads[identity], self._bringers[identity]
+        return True
 
-
-def picture_path(identity: str) -> str:
-    """Where the page finds a prompt's picture."""
-    return f"/prompts/{quote(identity, safe='')}.png"
+    def leave(self, bringer: Hashable) -> None:
+        """A player goes; what was brought stays for links to it."""
+        for bringers in self._bringers.values():
+            bringers.discard(bringer)

@@ -61,6 +61,7 @@ class Player:
             for task in (*tasks, *self._errands.tasks):
                 task.cancel()
             await asyncio.gather(*tasks, *self._errands.tasks, return_exceptions=True)
+            self._errands.leave()
         if not isinstance(ending, Closed):
             with suppress(RuntimeError):
                 await self._socket.close(1011, "the server failed")
@@ -80,7 +81,7 @@ class Player:
             **about_world(shared.world, shared.name),
             rest=self._rest,
             prompts=[prompt.about() for prompt in shared.gallery.own()],
-            limits={**LIMITS, "idle_seconds": shared.idle_seconds},
+            limits=LIMITS,
         )
 
     # Reading
@@ -125,8 +126,8 @@ class Player:
                     self._rest = code
                     self._tell()
             case protocol.Drop(prompt=prompt):
-                if not self._shared.gallery.drop(prompt):
-                    self._refuse("drop", "There is no such uploaded prompt.")
+                if not self._errands.drop(prompt):
+                    self._refuse("drop", "There is no such uploaded prompt of yours.")
             case _:
                 try:
                     self._commands.put_nowait(message)

@@ -20,7 +20,7 @@ MOST_ACTIONS = 20_000  # steps of a replay
 BROKEN, FULL, IDLE = 1008, 1013, 4000
 
 # Flags of a frame.
-PROMPT, TRUTH, CUT, SNAPPED = 1, 2, 4, 8
+PROMPT, CUT, SNAPPED = 1, 4, 8
 NO_CODE = 0xFFFF
 _HEADER = struct.Struct("<BBHIIIIIII")
 HEADER_BYTES = _HEADER.size
@@ -207,7 +207,7 @@ class FrameMessage:
     Attributes:
         step: counted from the prompt's last frame = 0.
         code: the code that led here, None for none.
-        flags: PROMPT, TRUTH, CUT, SNAPPED.
+        flags: PROMPT, CUT, SNAPPED.
         jpeg: the frame.
         truth: the true frame beside it, None without.
         stamp: of the last `hold` that this frame knew.
@@ -231,10 +231,9 @@ class FrameMessage:
         """
         code = NO_CODE if self.code is None else self.code
         truth = self.truth or b""
-        flags = self.flags | (TRUTH if truth else 0)
         times = [min(value, 2**32 - 1) for value in (self.step_us, wait_us)]
         sizes = len(self.jpeg), len(truth)
-        header = _HEADER.pack(PROTOCOL, flags, code, self.step, number, self.stamp, *times, *sizes)
+        header = _HEADER.pack(PROTOCOL, self.flags, code, self.step, number, self.stamp, *times, *sizes)
         return b"".join((header, self.jpeg, truth))
 
 
@@ -250,7 +249,7 @@ def unpack(message: bytes) -> tuple[FrameMessage, int, int]:
     if len(message) != HEADER_BYTES + first + second:
         raise ProtocolError("the frame is cut off")
     jpeg, truth = message[HEADER_BYTES : HEADER_BYTES + first], message[HEADER_BYTES + first :]
-    frame = FrameMessage(step, None if code == NO_CODE else code, flags & ~TRUTH, jpeg, truth or None, stamp, step_us)
+    frame = FrameMessage(step, None if code == NO_CODE else code, flags, jpeg, truth or None, stamp, step_us)
     return frame, number, wait_us
 
 

@@ -9,9 +9,8 @@ const LONGEST_DELAY = 8000;
 const PING_EVERY = 15000; // ms
 
 /**
- * @typedef {{prompt: boolean, truthFollows: boolean, cut: boolean, snapped: boolean, code: number|null, step: number,
- *   number: number, stamp: number, stepMicros: number, sendMicros: number, picture: Uint8Array,
- *   truth: Uint8Array|null}} Frame
+ * @typedef {{prompt: boolean, cut: boolean, snapped: boolean, code: number|null, step: number, number: number,
+ *   stamp: number, stepMicros: number, sendMicros: number, picture: Uint8Array, truth: Uint8Array|null}} Frame
  */
 
 /**
@@ -29,7 +28,6 @@ export function parseFrame(buffer) {
   if (HEADER + first + second !== buffer.byteLength) throw new Error("a frame of the wrong length");
   return {
     prompt: (flags & 1) !== 0,
-    truthFollows: (flags & 2) !== 0,
     cut: (flags & 4) !== 0,
     snapped: (flags & 8) !== 0,
     code: code === NONE ? null : code,
@@ -101,6 +99,12 @@ export class Connection {
     const message = JSON.parse(data);
     if (message.type === "pong") {
       this.roundTrip = performance.now() - message.time;
+      return;
+    }
+    if (message.type === "hello" && message.protocol !== PROTOCOL) {
+      this.socket.close();
+      this.socket = null;
+      this.handlers.down({ code: 1008, reason: "the server is of another version: load this page anew", delay: null });
       return;
     }
     if (message.type === "hello") {

@@ -56,10 +56,10 @@ export class Films {
   }
 
   /** A film is ready: fetch, show and save it. */
-  async take({ path, kind, frames }) {
+  async take({ path, kind, frames, bytes }) {
     const answer = await fetch(withToken(path)).catch(() => null);
-    if (!answer?.ok) return this.tell("The film could not be fetched. Ask for it again.", "fault");
-    const file = await answer.blob();
+    const file = answer?.ok ? await answer.blob().catch(() => null) : null;
+    if (file?.size !== bytes) return this.tell("The film could not be fetched. Ask for it again.", "fault");
     this.made += 1;
     const name = `${this.player.state.world.name}-${this.made}.${kind}`;
     const address = URL.createObjectURL(file);

@@ -107,7 +107,7 @@ export class Player {
   }
 
   snap() {
-    this.connection.send({ type: "snap" });
+    this.snapping = this.connection.send({ type: "snap" });
   }
 
   film(kind, first, last, overlay) {
@@ -115,8 +115,7 @@ export class Player {
   }
 
   drop(prompt) {
-    this.connection.send({ type: "drop", prompt });
-    this.files.delete(prompt);
+    if (this.files.delete(prompt)) this.connection.send({ type: "drop", prompt }); // not one that a link brought
     this.#set({ prompts: this.state.prompts.filter((one) => one.id !== prompt) });
   }
 
@@ -153,7 +152,7 @@ export class Player {
   drew(frame, now) {
     this.drawn = frame.number;
     this.connection.send({ type: "ack", number: frame.number });
-    this.stats.drew(frame.stamp, now);
+    this.stats.drew(frame, now);
   }
 
   /** Settings that differ from the world's own, as `start` takes them. */
@@ -170,6 +169,10 @@ export class Player {
       if (state.busy?.what === "jump") this.#set({ busy: null });
       if (state.held !== null && state.paused) this.play(true); // a key came before the rewind was done
       this.#askCodes();
+    }
+    if (frame.snapped && this.snapping) {
+      this.snapping = false;
+      this.handlers.tell("The world goes on from this picture as the encoder sees it.");
     }
     this.branch.record(frame.step, frame.code);
     this.history.add(frame.step, frame.picture);

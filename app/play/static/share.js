@@ -47,7 +47,8 @@ export async function copyLink(branch, most, tell) {
   try {
     await navigator.clipboard.writeText(link);
     const secret = new URLSearchParams(location.search).has("token") ? " It holds this server's token." : "";
-    tell(`The link is copied: it replays these ${steps(branch)} steps on this server.${secret}`);
+    const own = branch.prompt.startsWith("upload-") ? " It shows your file to whoever opens it." : "";
+    tell(`The link is copied: it replays these ${steps(branch)} steps on this server.${secret}${own}`);
   } catch {
     const field = document.getElementById("link-text");
     field.value = link;

@@ -30,7 +30,8 @@ export class Stage {
       by("title").textContent = world.name;
       document.title = `${world.name} – Genie`;
       const millions = (world.parameters / 1e6).toFixed(1);
-      by("about").textContent = `${world.size} px, ${world.fps.toFixed(1)} frames/s, ${millions} M parameters`;
+      const about = [`${world.size} px`, `${world.fps.toFixed(1)} frames/s`, `${millions} M parameters`];
+      by("about").textContent = [...about, `remembers ${world.window} frames`].join(", ");
     }
     by("play").dataset.playing = playing;
     press("play", !playing);
@@ -74,9 +75,11 @@ export class Stage {
   }
 
   /** Numbers in the header. */
-  figures({ fps, latency_ms: latency }) {
+  figures({ fps, latency_ms: latency, step_ms: step, sent_ms: sent }) {
     const text = { fps: fps ? fps.toFixed(1) : "–", latency: latency === null ? "–" : `${Math.round(latency)} ms` };
     text.step = String(this.player.state.step);
+    const server = step === null ? "" : `; a step takes the server ${step.toFixed(1)} ms, ${sent.toFixed(1)} until it is sent`;
+    by("fps").parentElement.title = `Frames a second that were drawn${server}`;
     for (const [id, value] of Object.entries(text)) if (by(id).textContent !== value) by(id).textContent = value;
   }
 
@@ -95,7 +98,7 @@ export class Stage {
   /** What the game is about, where it is more than playing. */
   #news({ led, busy, comparing, paused, playing, rest, held, step }, recording) {
     if (busy?.what === "upload") return "Reading the file…";
-    if (busy?.what === "jump") return `Playing up to step ${busy.total}…`;
+    if (busy?.what === "jump") return `Playing up to step ${busy.total}: ${busy.done}…`;
     if (busy?.what === "film") return "Making the film…";
     if (recording !== null) return "● Recording";
     if (led > 0) return `${comparing ? "Comparing" : "Replaying"}: ${led} steps to go`;
@@ -108,7 +111,7 @@ export class Stage {
     if (link === "connecting") return "connecting";
     if (link === "down" && closed === 1013) return "all places are taken; trying again";
     if (link === "down") return `server lost; trying again in ${Math.ceil(delay / 1000)} s`;
-    return closed === 4000 ? "left alone for long: press any key" : `closed: ${reason || "the server refused"}`;
+    return closed === 4000 ? "left alone for long: press a key or the button" : `closed: ${reason || "the server refused"}`;
   }
 
   #words(state, recording) {

@@ -14,6 +14,7 @@ export class Stats {
     this.shown = 0;
     this.pending = []; // [stamp, time of the key]
     this.latencies = []; // ms, of the whole visit, newest last
+    this.taken = []; // [ms of the step, ms until it was sent] of the last frames
   }
 
   /** A key went to the server. */
@@ -26,9 +27,11 @@ export class Stats {
     this.pending = [];
   }
 
-  /** A frame was drawn that knew the keys up to `stamp`. */
-  drew(stamp, now) {
+  /** A frame was drawn. */
+  drew({ stamp, stepMicros, sendMicros }, now) {
     this.shown += 1;
+    if (stepMicros) this.taken.push([stepMicros / 1000, sendMicros / 1000]);
+    if (this.taken.length > KEPT) this.taken.shift();
     this.draws.push(now);
     while (this.draws[0] < now - SPAN) this.draws.shift();
     while (this.pending.length && this.pending[0][0] <= stamp) {
@@ -44,7 +47,8 @@ export class Stats {
     return recent.length < 2 ? 0 : ((recent.length - 1) * 1000) / (recent.at(-1) - recent[0]);
   }
 
-  /** @returns {{fps: number, shown: number, presses: number, latency_ms: number|null, latency_p95_ms: number|null}} */
+  /** @returns {{fps: number, shown: number, presses: number, latency_ms: number|null, latency_p95_ms: number|null,
+   *   step_ms: number|null, sent_ms: number|null}} medians but for the count, the rate and the 95th percentile */
   read() {
     const recent = ascending(this.latencies.slice(-KEPT));
     return {
@@ -53,6 +57,8 @@ export class Stats {
       presses: this.latencies.length,
       latency_ms: at(recent, 0.5),
       latency_p95_ms: at(ascending(this.latencies), 0.95),
+      step_ms: at(ascending(this.taken.map(([step]) => step)), 0.5),
+      sent_ms: at(ascending(this.taken.map(([, sent]) => sent)), 0.5),
     };
   }
 }
