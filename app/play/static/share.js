@@ -40,7 +40,8 @@ export function parseHash(hash) {
  */
 export async function copyLink(branch, most, tell) {
   if (steps(branch) > most) {
-    tell(`A link replays ${most} steps at most, and this game has ${steps(branch)}: go back on the timeline first.`, "fault");
+    const fault = `A link replays ${most} steps at most, and this game has ${steps(branch)}: go back first.`;
+    tell(fault, "fault");
     return;
   }
   const link = `${location.href.split("#")[0]}${hashOf(branch)}`;

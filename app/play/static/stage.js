@@ -78,8 +78,8 @@ export class Stage {
   figures({ fps, latency_ms: latency, step_ms: step, sent_ms: sent }) {
     const text = { fps: fps ? fps.toFixed(1) : "–", latency: latency === null ? "–" : `${Math.round(latency)} ms` };
     text.step = String(this.player.state.step);
-    const server = step === null ? "" : `; a step takes the server ${step.toFixed(1)} ms, ${sent.toFixed(1)} until it is sent`;
-    by("fps").parentElement.title = `Frames a second that were drawn${server}`;
+    const took = step === null ? "" : `; a step takes ${step.toFixed(1)} ms, ${sent.toFixed(1)} until it is sent`;
+    by("fps").parentElement.title = `Frames a second that were drawn${took}`;
     for (const [id, value] of Object.entries(text)) if (by(id).textContent !== value) by(id).textContent = value;
   }
 
