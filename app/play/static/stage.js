@@ -47,7 +47,7 @@ export class Stage {
     by("truth-figure").hidden = by("world-caption").hidden = !beside;
     by("resume").hidden = link !== "stopped" && !(ready && paused === "hidden");
     by("resume").querySelector("span").textContent = link === "stopped" ? "Connect again" : "Go on";
-    if (state.held !== null) by("hint").hidden = true;
+    if (state.held !== null || link === "stopped") by("hint").hidden = true;
     this.#badge(link === "live" ? this.#news(state, recording) : link === "connecting" ? "" : this.#link(state));
     by("badge").classList.toggle("recording", link === "live" && recording !== null);
     announce(this.#words(state, recording));

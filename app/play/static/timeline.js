@@ -92,7 +92,7 @@ export class Timeline {
       decode(bytes, { resizeWidth: THUMB, resizeHeight: THUMB, resizeQuality: "medium" }).then((bitmap) => {
         if (this.thumbs.get(step) !== "coming") return bitmap.close();
         this.thumbs.set(step, bitmap);
-        return this.update();
+        return this.draw();
       });
     }
   }
