@@ -36,7 +36,7 @@ def measure(name: str, batch: int, *, rounds: int) -> Row:
     step = jax.jit(model.step, donate_argnums=1)
     apply = jax.jit(lambda *inputs: model.apply(*inputs)[:, -1])
 
-    play = jax.block_until_ready(jax.jit(model.apart)(params))  # the form that play steps with
+    play = jax.block_until_ready(jax.jit(model.for_play)(params))  # the form that play steps with
     held, first = step(play, jax.tree.map(jnp.copy, cache), w_BTLD[:, -1], codes_BT[:, -1])
     same = apply(params, w_BTLD, codes_BT)
     error = float(jnp.abs(first - same).max() / jnp.abs(same).max())

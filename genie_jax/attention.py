@@ -11,7 +11,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from genie_jax.nn import RMSNorm, linear, rotate
+from genie_jax.nn import Params, RMSNorm, linear, rotate
+
+PROJECTIONS = ("to_q", "to_k", "to_v")
 
 
 def window_mask(
@@ -33,6 +35,7 @@ class Attention(nnx.Module):
         head_dim: E, independent of width / heads.
         rotary_dims: rotated channels of each head, even, 0 for none.
         qk_rmsnorm: RMSNorm of queries and keys with a gain a head, before the rotation.
+        merged: one layer `to_qkv` in the place of three, for play: see `merge_projections`.
     """
 
     def __init__(
@@ -44,13 +47,18 @@ class Attention(nnx.Module):
         head_dim: int,
         rotary_dims: int,
         qk_rmsnorm: bool,
+        merged: bool = False,
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
     ) -> None:
         self.heads, self.kv_heads, self.head_dim, self.rotary_dims = heads, kv_heads, head_dim, rotary_dims
-        self.to_q = linear(width, heads * head_dim, dtype=dtype, rngs=rngs)
-        self.to_k = linear(width, kv_heads * head_dim, dtype=dtype, rngs=rngs)
-        self.to_v = linear(width, kv_heads * head_dim, dtype=dtype, rngs=rngs)
+        self.merged = merged
+        if merged:
+            self.to_qkv = linear(width, (heads + 2 * kv_heads) * head_dim, dtype=dtype, rngs=rngs)
+        else:
+            self.to_q = linear(width, heads * head_dim, dtype=dtype, rngs=rngs)
+            self.to_k = linear(width, kv_heads * head_dim, dtype=dtype, rngs=rngs)
+            self.to_v = linear(width, kv_heads * head_dim, dtype=dtype, rngs=rngs)
         self.to_out = linear(heads * head_dim, width, dtype=dtype, rngs=rngs)
         self.q_norm = RMSNorm((heads, head_dim)) if qk_rmsnorm else None
         self.k_norm = RMSNorm((kv_heads, head_dim)) if qk_rmsnorm else None
@@ -60,9 +68,13 @@ class Attention(nnx.Module):
     ) -> tuple[Float[Array, "B N H E"], Float[Array, "B N G E"], Float[Array, "B N G E"]]:
         """Queries, keys and values of tokens, not yet rotated: this is what a cache holds."""
         B, N, _ = x_BNM.shape
-        query = self.to_q(x_BNM).reshape(B, N, self.heads, self.head_dim)
-        key = self.to_k(x_BNM).reshape(B, N, self.kv_heads, self.head_dim)
-        value = self.to_v(x_BNM).reshape(B, N, self.kv_heads, self.head_dim)
+        if self.merged:
+            heads = self.to_qkv(x_BNM).reshape(B, N, self.heads + 2 * self.kv_heads, self.head_dim)
+            query, key, value = jnp.split(heads, (self.heads, self.heads + self.kv_heads), axis=2)
+        else:
+            query = self.to_q(x_BNM).reshape(B, N, self.heads, self.head_dim)
+            key = self.to_k(x_BNM).reshape(B, N, self.kv_heads, self.head_dim)
+            value = self.to_v(x_BNM).reshape(B, N, self.kv_heads, self.head_dim)
         if self.q_norm is not None and self.k_norm is not None:
             query, key = self.q_norm(query), self.k_norm(key)
         return query, key, value
@@ -106,3 +118,22 @@ class Attention(nnx.Module):
         parts = zip(jnp.split(weight, ends[:-1], axis=-1), seen, strict=True)
         mixed = sum(jnp.einsum("BGRNS,BSGE->BNRGE", share, value) for share, (_, value, _) in parts)
         return self.to_out(mixed.reshape(B, N, self.heads * self.head_dim))
+
+
+def merge_projections(params: Params) -> Params:
+    """Parameters of an `Attention` as those of its `merged` form.
+
+    For a single token the work is reading the weights, and one large matrix is read by several threads.
+    """
+    kernels = [params[name]["kernel"] for name in PROJECTIONS]
+    rest = {name: leaf for name, leaf in params.items() if name not in PROJECTIONS}
+    return {**rest, "to_qkv": {"kernel": jnp.concatenate(kernels, axis=-1)}}
+
+
+def split_projections(params: Params, heads: int, kv_heads: int) -> Params:
+    """Inverse of `merge_projections`."""
+    kernel = params["to_qkv"]["kernel"]
+    head_dim = kernel.shape[-1] // (heads + 2 * kv_heads)
+    parts = jnp.split(kernel, (heads * head_dim, (heads + kv_heads) * head_dim), axis=-1)
+    rest = {name: leaf for name, leaf in params.items() if name != "to_qkv"}
+    return {**rest, **{name: {"kernel": part} for name, part in zip(PROJECTIONS, parts, strict=True)}}

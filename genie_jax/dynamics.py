@@ -188,13 +188,21 @@ class DynamicsModel:
         return self.apply_with_keys(params, w_BTLD, codes_BT, noise_level_BT=noise_level_BT)[0]
 
     def apart(self, params: Params) -> Params:
-        """Parameters with the blocks apart, the form in which `step` and training are fastest; see `joined`."""
+        """Parameters with the blocks apart, the form in which training is fastest; see `joined`."""
         return {**params, "blocks": self.blocks.unstacked(params["blocks"])}
 
     @staticmethod
     def joined(params: Params) -> Params:
         """Inverse of `apart`: parameters as `init` makes them."""
         return {**params, "blocks": jax.tree.map(lambda *leaves: jnp.stack(leaves), *params["blocks"])}
+
+    def for_play(self, params: Params) -> Params:
+        """Parameters of `init` in the form in which `step` is fastest; see `from_play`."""
+        return {**params, "blocks": self.blocks.for_play(params["blocks"])}
+
+    def from_play(self, params: Params) -> Params:
+        """Inverse of `for_play`."""
+        return self.joined({**params, "blocks": self.blocks.from_play(params["blocks"])})
 
     def init_cache(self, batch: int) -> Cache:
         """Cache that holds no frame yet, for `batch` rollouts side by side."""
@@ -231,7 +239,7 @@ class DynamicsModel:
         """Read one frame and the code that is taken at it; return the cache with it and the next w.
 
         Args:
-            params: of `init` or, faster, of `apart`.
+            params: of `init` or, faster, of `for_play`.
             cache, w_BLD, codes_B: as `prefill`, of one frame.
             noise_level_B: see `apply`.
             key: of a flow head's draw, one for all or one for each rollout (B,); None draws at temperature 0. The

@@ -15,7 +15,7 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from genie_jax.attention import Attention, window_mask
+from genie_jax.attention import Attention, merge_projections, split_projections, window_mask
 from genie_jax.nn import Activation, FeedForward, Params, RMSNorm, graph_of, rotate, split
 from genie_jax.ring_cache import Cache, held, in_order, places, put
 
@@ -57,7 +57,7 @@ class StackConfig:
 class Block(nnx.Module):
     """x + attention(norm(x)), then x + feed_forward(norm(x))."""
 
-    def __init__(self, config: StackConfig, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: StackConfig, rngs: nnx.Rngs, *, merged: bool = False) -> None:
         dtype = jnp.dtype(config.dtype)
         self.attention_norm = RMSNorm((config.width,))
         self.attention = Attention(
@@ -67,6 +67,7 @@ class Block(nnx.Module):
             head_dim=config.head_dim,
             rotary_dims=config.rotary_dims,
             qk_rmsnorm=config.qk_rmsnorm,
+            merged=merged,
             dtype=dtype,
             rngs=rngs,
         )
@@ -86,6 +87,7 @@ class TransformerStack:
     def __init__(self, config: StackConfig) -> None:
         self.config = config
         self._graph = graph_of(lambda rngs: Block(config, rngs))
+        self._play_graph = graph_of(lambda rngs: Block(config, rngs, merged=True))
 
     def init(self, key: Array) -> Params:
         """Parameters of all blocks, each leaf with a leading axis of `layers`."""
@@ -123,7 +125,7 @@ class TransformerStack:
     ) -> tuple[Cache, Array]:
         """Run the tokens of one new frame against the ring; the cost does not depend on what came before.
 
-        A list of `unstacked` spares a copy of each block's parameters: a loop takes them out of the stack before it
+        A list of `for_play` spares a copy of each block's parameters: a loop takes them out of the stack before it
         multiplies, which for a single frame is most of the work.
         """
         config = self.config
@@ -133,8 +135,10 @@ class TransformerStack:
         query = (W - 1) * P + jnp.arange(P, dtype=jnp.int32)
         mask = window_mask(query, place, tokens_per_frame=P, window=W) & held(place, P, W, filled)
 
+        graph = self._play_graph if isinstance(params, list) else self._graph
+
         def body(x: Array, layer: tuple[Params, Array, Array]) -> tuple[Array, tuple[Array, Array]]:
-            block = nnx.merge(self._graph, layer[0])
+            block = nnx.merge(graph, layer[0])
             q, k, v = block.attention.project(block.attention_norm(x))
             keys, values = put(layer[1], k, cache.cursor), put(layer[2], v, cache.cursor)
             flat = (x.shape[0], W * P, *k.shape[2:])
@@ -154,10 +158,20 @@ class TransformerStack:
         return Cache(keys, values, cursor, filled), out
 
     def unstacked(self, params: Params | list[Params]) -> list[Params]:
-        """Parameters of each block, for `run_ahead`, for training, and for `run_frame` in play."""
+        """Parameters of each block, for `run_ahead` and for training."""
         if isinstance(params, list):
             return params
         return [jax.tree.map(lambda leaf, layer=layer: leaf[layer], params) for layer in range(self.config.layers)]
+
+    def for_play(self, params: Params) -> list[Params]:
+        """Parameters of each block for `run_frame`: apart, and with one matrix for queries, keys and values."""
+        apart = self.unstacked(params)
+        return [{**block, "attention": merge_projections(block["attention"])} for block in apart]
+
+    def from_play(self, blocks: list[Params]) -> list[Params]:
+        """Inverse of `for_play`: as `unstacked` has them."""
+        heads, kv_heads = self.config.heads, self.config.kv_heads
+        return [{**one, "attention": split_projections(one["attention"], heads, kv_heads)} for one in blocks]
 
     def past_at(self, keys: Sequence[Array], values: Sequence[Array], starts_S: Int[Array, " S"]) -> Past:
         """What frames after each of S starts see of their clips.

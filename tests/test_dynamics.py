@@ -101,9 +101,11 @@ def test_cached_equals_uncached_far_beyond_the_window(changes):
 def test_the_form_for_play_steps_alike_and_is_the_same_parameters(action):
     model, params = make(action=action)
     w, codes = clip(2, 6)
-    play = model.apart(params)
-    for one, other in zip(*map(jax.tree.leaves, (model.joined(play), params)), strict=True):
-        np.testing.assert_array_equal(one, other)
+    play = model.for_play(params)
+    for back in (model.from_play(play), model.joined(model.apart(params))):
+        assert jax.tree.structure(back) == jax.tree.structure(params)
+        for one, other in zip(*map(jax.tree.leaves, (back, params)), strict=True):
+            np.testing.assert_array_equal(one, other)
     cache, again = model.init_cache(2), model.init_cache(2)
     for t in range(6):
         cache, after = model.step(params, cache, w[:, t], codes[:, t])

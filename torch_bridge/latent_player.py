@@ -56,7 +56,7 @@ class LatentPlayer:
     def __init__(
         self, model: DynamicsModel, params: Params, w_mean_LD: Float[Array, "L D"], w_std_LD: Float[Array, "L D"]
     ) -> None:
-        self.model, self._params = model, jax.jit(model.apart)(params)
+        self.model, self._params = model, jax.jit(model.for_play)(params)
         self.w_mean_LD, self.w_std_LD = w_mean_LD, w_std_LD
         # jit gives each field a buffer of its own; donating one buffer twice is an error.
         # It is bound to the parameters' device as all later states are: else the first step is compiled for itself.
@@ -84,7 +84,7 @@ class LatentPlayer:
     @property
     def params(self) -> Params:
         """The dynamics' parameters as `DynamicsModel.init` makes them: a copy."""
-        return self.model.joined(self._params)
+        return self.model.from_play(self._params)
 
     def start(
         self,
