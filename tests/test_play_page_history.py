@@ -92,6 +92,9 @@ def test_codes_are_told_once_however_long_the_game(visit: Visit) -> None:
     visit.page.keyboard.press(",")
     visit.until("genie.state().paused === 'rewind'")
     visit.settle()
+    rewound = next(place for place, text in enumerate(visit.sent) if text["type"] == "rewind")
+    asked = [text["after"] for text in visit.sent[rewound:] if text["type"] == "codes"]
+    assert asked[0] == visit.sent[rewound]["step"]  # not beyond: the branch may be longer again meanwhile
     told = [text for text in visit.heard if text["type"] == "codes"]
     assert len(told) > 2
     counts = [sum(count for _, count in text["actions"]) for text in told]
