@@ -1,8 +1,9 @@
 """Stack of pre-norm transformer blocks with a frame window: over a whole clip, or over new frames and a ring cache.
 
 Parameters of all blocks are stacked on a leading axis. Training runs them unrolled (`run_clip`, and `run_ahead` for
-frames that the model made itself). `run_frames` is a `lax.scan`, and so is `run_frame` on stacked blocks; play gives it
-the blocks apart (`unstacked`). All ways give equal results.
+frames that the model made itself), on blocks apart (`unstacked`) where it can. `run_frames` is a `lax.scan`, and so is
+`run_frame` on stacked blocks; play gives it the blocks apart, their projections merged (`for_play`). All ways give
+equal results.
 """
 
 from collections.abc import Sequence
@@ -125,8 +126,8 @@ class TransformerStack:
     ) -> tuple[Cache, Array]:
         """Run the tokens of one new frame against the ring; the cost does not depend on what came before.
 
-        A list of `for_play` spares a copy of each block's parameters: a loop takes them out of the stack before it
-        multiplies, which for a single frame is most of the work.
+        A list of `unstacked` or `for_play` spares a copy of each block's parameters: a loop takes them out of the stack
+        before it multiplies, which for a single frame is most of the work.
         """
         config = self.config
         P, W = config.tokens_per_frame, config.window
@@ -135,9 +136,8 @@ class TransformerStack:
         query = (W - 1) * P + jnp.arange(P, dtype=jnp.int32)
         mask = window_mask(query, place, tokens_per_frame=P, window=W) & held(place, P, W, filled)
 
-        graph = self._play_graph if isinstance(params, list) else self._graph
-
         def body(x: Array, layer: tuple[Params, Array, Array]) -> tuple[Array, tuple[Array, Array]]:
+            graph = self._play_graph if "to_qkv" in layer[0]["attention"] else self._graph
             block = nnx.merge(graph, layer[0])
             q, k, v = block.attention.project(block.attention_norm(x))
             keys, values = put(layer[1], k, cache.cursor), put(layer[2], v, cache.cursor)

@@ -109,6 +109,17 @@ def test_frames_of_openvino_are_the_callers_own() -> None:
     assert torch.equal(first, kept)
 
 
+@pytest.mark.parametrize(("name", "kind"), [("onnx", "OnnxRuntime"), ("openvino", "OpenVinoRuntime")])
+def test_a_runtime_that_cannot_draw_is_left_out(monkeypatch: pytest.MonkeyPatch, name: str, kind: str) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("no such instruction")
+
+    monkeypatch.setattr(f"torch_bridge.runtimes.kinds.{kind}.__call__", fails)
+    with pytest.raises(Unavailable, match=r"fails here: no such instruction\. Choose another runtime"):
+        choose_runtime(name, decoder_of(), w_of(SMALL))
+    assert name in choose_runtime("auto", decoder_of(), w_of(SMALL))[1].left_out
+
+
 def test_an_unknown_name_is_refused() -> None:
     with pytest.raises(ValueError, match=r"no runtime 'fast'\. Choose one of eager, "):
         choose_runtime("fast", decoder_of(), w_of(SMALL))

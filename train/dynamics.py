@@ -133,6 +133,16 @@ def _of_each_tree(function: Callable[[Params], Params], state: TrainState) -> Tr
     return jax.tree.map(lambda node: function(node) if is_tree(node) else node, state, is_leaf=is_tree)
 
 
+def _not_shared(state: TrainState, other: TrainState) -> TrainState:
+    """The state, with copies of what it shares with `other`, and of host arrays, whose memory a device may share."""
+    theirs = {id(leaf) for leaf in jax.tree.leaves(other)}
+
+    def own(leaf: Any) -> Array:
+        return leaf if isinstance(leaf, jax.Array) and id(leaf) not in theirs else jnp.array(leaf, copy=True)
+
+    return jax.tree.map(own, state)
+
+
 class DynamicsStage:
     """(w, code) of the last frames -> next w.
 
@@ -182,7 +192,7 @@ class DynamicsStage:
     @property
     def train_state(self) -> TrainState:
         """Weights, their average and the optimiser's state as they are stored: a copy."""
-        return _of_each_tree(self.model.joined, self._state)
+        return _not_shared(_of_each_tree(self.model.joined, self._state), self._state)
 
     def _placed(self, state: TrainState) -> TrainState:
         """The state that the step takes: the blocks apart, which spares it copies of all weights and gradients.
@@ -238,8 +248,9 @@ class DynamicsStage:
         return {"train": self.train_state}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Inverse of `state`; the given arrays are copied, because the next `advance` donates its own."""
-        self._state = self._placed(jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), state["train"]))
+        """Inverse of `state`; nothing of the given arrays is kept, because the next `advance` donates its own."""
+        apart = _of_each_tree(self.model.apart, state["train"])
+        self._state = jax.device_put(_not_shared(apart, state["train"]), self._device)
 
     def _exam_clips(self, latents: Latents) -> tuple[np.ndarray, np.ndarray, bool]:
         """Up to 64 clips of a prompt and 16 frames to predict: held-out ones where any is long enough."""

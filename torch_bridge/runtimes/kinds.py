@@ -118,6 +118,7 @@ class OnnxRuntime:
         _require("ONNX Runtime", w_BLD, "onnx", "onnxruntime")
         with _failing("ONNX Runtime"):
             self.session = self._session(net, w_BLD)
+            self(w_BLD)
 
     @staticmethod
     def _session(net: FrameNet, w_BLD: Float[Tensor, "B L D"]) -> Any:
@@ -143,9 +144,10 @@ class OpenVinoRuntime:
 
     def __init__(self, net: FrameNet, w_BLD: Float[Tensor, "B L D"]) -> None:
         _require("OpenVINO", w_BLD, "openvino")
+        self.turn = threading.Lock()  # a request computes one frame at a time
         with _failing("OpenVINO"):
             self.request = self._request(net, w_BLD)
-        self.turn = threading.Lock()  # a request computes one frame at a time
+            self(w_BLD)
 
     @staticmethod
     def _request(net: FrameNet, w_BLD: Float[Tensor, "B L D"]) -> Any:
