@@ -8,6 +8,7 @@ The limit of a step is the time that this machine needs for the arithmetic and f
 
     limit = flop of (decoder + encoder / re-encoding interval) / sgemm rate + bytes of the dynamics' weights / copy rate
 
+In play a step follows a step, so each measured call follows one of its own kind, which is not measured.
 The rates are those of a large float32 matrix product and of a copy of memory beyond the caches (bytes read and written)
 from the same rounds. A step reads every weight of the dynamics once, for one vector: its arithmetic is not counted.
 `share` is limit / median. Convolutions that are not matrix products (depthwise ones), activations and rearrangements
@@ -135,7 +136,7 @@ def step_costs(world: World, runtimes: list[str], rounds: int) -> dict[str, Any]
     functions["StyleGAN2 eager"] = stylegan2
     frame = torch.zeros(1, size, size, 3, dtype=torch.uint8)
     functions["encode a frame"] = lambda: world.codec.encode(frame).cpu()
-    times = interleaved(functions, rounds=rounds, warmup=3)
+    times = interleaved(functions, rounds=rounds, warmup=3, lead=1)
     gflop, weights = world.gflop_per_frame(), 4 * world.parameters()["dynamics"]
     rates = {"sgemm_flops": product.flop / times["sgemm"].median, "copy_bytes": copy.octets / times["copy"].median}
     drawn = 1e9 * (gflop["decoder"] + gflop["encoder"]) / rates["sgemm_flops"]

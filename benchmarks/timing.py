@@ -43,7 +43,12 @@ class Times:
 
 
 def interleaved(
-    functions: Mapping[str, Callable[[], object]], *, rounds: int, warmup: int = 2, inner: int | Mapping[str, int] = 1
+    functions: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int,
+    warmup: int = 2,
+    inner: int | Mapping[str, int] = 1,
+    lead: int = 0,
 ) -> dict[str, Times]:
     """Times of the functions, each called once a round in turn, every second round in the opposite order.
 
@@ -53,6 +58,8 @@ def interleaved(
         warmup: calls of each function before, which are not measured.
         inner: calls that make one measurement (the mean of which counts), for functions of microseconds; for all, or by
             name (1 for names that are missing).
+        lead: calls just before each measurement that are not measured, for functions that follow upon themselves in
+            use: what ran before has filled the caches with its own.
     """
     repeats = {name: inner if isinstance(inner, int) else inner.get(name, 1) for name in functions}
     for function in functions.values():
@@ -62,6 +69,8 @@ def interleaved(
     order = list(functions.items())
     for number in range(rounds):
         for name, function in order if number % 2 == 0 else reversed(order):
+            for _ in range(lead):
+                function()
             began = time.perf_counter()
             for _ in range(repeats[name]):
                 function()

@@ -23,6 +23,15 @@ def test_functions_take_turns_and_the_order_turns_round() -> None:
     assert times["a"].rounds == times["b"].rounds == 2
 
 
+def test_a_lead_comes_before_each_measurement() -> None:
+    from timing import interleaved
+
+    called: list[str] = []
+    functions = {"a": lambda: called.append("a"), "b": lambda: called.append("b")}
+    interleaved(functions, rounds=2, warmup=0, lead=2)
+    assert "".join(called) == "aaabbb" + "bbbaaa"
+
+
 def test_statistics_of_known_seconds() -> None:
     from timing import Times
 
