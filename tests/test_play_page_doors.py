@@ -105,7 +105,7 @@ def test_a_page_left_alone_is_sent_away_and_comes_back_by_a_key_or_a_click(brows
 
 
 def test_a_page_of_another_version_says_so(browser: Any, server: PlayServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "PROTOCOL", 2)
+    monkeypatch.setattr(protocol, "PROTOCOL", protocol.PROTOCOL + 1)
     visit = Visit(browser, server.address, greeted=False)
     visit.until("window.genie && genie.state().link === 'stopped'")
     assert "load this page anew" in visit.page.text_content("#badge")

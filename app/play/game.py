@@ -78,18 +78,18 @@ class Game:
         """The first step whose frame is kept. Going back does not bring older ones back."""
         return self._oldest
 
-    def codes(self, after: int = 0) -> list[list[int]]:
-        """Codes of this branch after a step, as runs."""
-        return runs_of(moment.code for moment in self._moments[after:])
+    def codes(self, after: int = 0, last: int | None = None) -> list[list[int]]:
+        """Codes of this branch after a step, up to `last` or the newest, as runs."""
+        return runs_of(moment.code for moment in self._moments[after:last])
 
-    def marks(self, first: int = 0) -> list[Mark]:
-        """Snaps and changes of settings at step `first` and later.
+    def marks(self, first: int = 0, last: int | None = None) -> list[Mark]:
+        """Snaps and changes of settings at the steps from `first` to `last` or the newest.
 
         With prompt, seed, first settings and codes all of them say everything that happened.
         """
         moments, found = self._moments, []
         before = moments[first - 1].settings if first else self.first_settings
-        for step in range(first, len(moments) + 1):
+        for step in range(first, (len(moments) if last is None else last) + 1):
             after = moments[step].settings if step < len(moments) else self.settings
             snapped = step > 0 and moments[step - 1].snapped
             changed = after is not before and after != before  # most are one object: models are slow to compare

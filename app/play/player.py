@@ -28,6 +28,7 @@ T = TypeVar("T")
 COMMANDS = 64  # that may wait
 BUSY_EVERY = 50  # steps of a jump between two notes of how far it is
 HURRY = 0.5  # of a period: the least time between two steps when a key was pressed
+QUESTIONS = protocol.Codes | protocol.Picture | protocol.Film  # commands that leave the game as it is
 
 
 class Player:
@@ -37,7 +38,7 @@ class Player:
         self._shared, self._socket = shared, socket
         self._game = Game(shared.world)
         self._outbox = Outbox()
-        self._commands: asyncio.Queue[protocol.ClientMessage] = asyncio.Queue(COMMANDS)
+        self._commands: deque[protocol.ClientMessage] = deque()
         self._wake = asyncio.Event()
         self._playing, self._parked, self._speed = True, False, 1.0
         self._held: int | None = None
@@ -129,9 +130,9 @@ class Player:
                 if not self._errands.drop(prompt):
                     self._refuse("drop", "There is no such uploaded prompt of yours.")
             case _:
-                try:
-                    self._commands.put_nowait(message)
-                except asyncio.QueueFull:
+                if len(self._commands) < COMMANDS:
+                    self._commands.append(message)
+                else:
                     self._refuse(message.type, "Too much was asked for at once. Wait a moment.")
         self._wake.set()
 
@@ -163,8 +164,9 @@ class Player:
     async def _drive(self) -> None:
         while True:
             self._wake.clear()
-            if not self._commands.empty():
-                await self._obey(self._commands.get_nowait())
+            if self._commands:
+                await self._obey(self._commands.popleft())
+                await asyncio.sleep(0)  # some commands wait for nothing: the other players have their turn
                 continue
             code = self._next_code()
             delay = None if code is None else self._due - time.perf_counter()
@@ -260,9 +262,9 @@ class Player:
         self._tell()
 
     async def _jump(self) -> None:
-        """Compute what leads, without showing it; a new command ends it."""
+        """Compute what leads, without showing it. A command that changes the game ends it; questions wait."""
         total, began = len(self._led), time.perf_counter()
-        while self._led and self._commands.empty():
+        while self._led and all(isinstance(command, QUESTIONS) for command in self._commands):
             await self._keep_marks()
             if not self._led:  # a key came meanwhile
                 break
@@ -310,15 +312,16 @@ class Player:
 
     def _tell_codes(self, after: int) -> None:
         game = self._game
+        last = min(after + protocol.CODES_AT_ONCE, game.step_number)
         self._outbox.text(
             type="codes",
             prompt=game.prompt.id if game.prompt else None,
             seed=game.seed,
             step=game.step_number,
             after=after,
-            actions=game.codes(after),
+            actions=game.codes(after, last),
             settings=_given(game.first_settings),
-            marks=[mark.model_dump(exclude_none=True) for mark in game.marks(after)],
+            marks=[mark.model_dump(exclude_none=True) for mark in game.marks(after, last)],
         )
 
     def _tell_picture(self, step: int) -> None:

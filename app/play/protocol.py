@@ -1,4 +1,4 @@
-"""Protocol 1 between the page and the server, the one definition in code of what docs/play.md says.
+"""Protocol 2 between the page and the server, the one definition in code of what docs/play.md says.
 
 The client sends JSON texts, each a message of one of the classes below, and files as binary messages. The server sends
 JSON texts, and frames as binary messages with a header of 32 bytes.
@@ -12,9 +12,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-PROTOCOL = 1
+PROTOCOL = 2
 TEXT_LIMIT = 64 * 1024  # characters of a text message
 MOST_ACTIONS = 20_000  # steps of a replay
+CODES_AT_ONCE = 1_000  # steps that one answer to `codes` tells
 
 # Closing codes: RFC 6455, section 7.4, and 4000 for our own.
 BROKEN, FULL, IDLE = 1008, 1013, 4000
@@ -244,7 +245,7 @@ def unpack(message: bytes) -> tuple[FrameMessage, int, int]:
         ProtocolError: the message is none, or is cut off.
     """
     if len(message) < HEADER_BYTES or message[0] != PROTOCOL:
-        raise ProtocolError("this is no frame of protocol 1")
+        raise ProtocolError(f"this is no frame of protocol {PROTOCOL}")
     _, flags, code, step, number, stamp, step_us, wait_us, first, second = _HEADER.unpack_from(message)
     if len(message) != HEADER_BYTES + first + second:
         raise ProtocolError("the frame is cut off")

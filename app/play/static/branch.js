@@ -26,13 +26,18 @@ export class Branch {
     this.marks = this.marks.filter((mark) => mark.step <= step);
   }
 
-  /** The server's list after a step, up to which the codes here were exact; what is newer here stays. */
+  /**
+   * The server's list after a step, up to which the codes here are exact; what is newer here stays.
+   * @returns {boolean} false where that step lies beyond what is exact here: nothing is learned
+   */
   learn({ after, actions, settings, marks }) {
+    if (after > this.exact) return false;
     let step = after;
     for (const [code, count] of actions) for (const end = step + count; step < end; step += 1) this.codes[step] = code;
     this.exact = step;
     this.settings = settings;
     this.marks = [...this.marks.filter((mark) => mark.step < after), ...marks];
+    return true;
   }
 
   /** @returns {[number, number][]} code and count, in order */

@@ -1,7 +1,7 @@
-// The socket to the server (docs/play.md, protocol 1): messages in and out, frames parsed, connected again when lost.
+// The socket to the server (docs/play.md, protocol 2): messages in and out, frames parsed, connected again when lost.
 
 const HEADER = 32; // bytes
-const PROTOCOL = 1;
+const PROTOCOL = 2;
 const NONE = 65535; // no code
 const LARGEST_TEXT = 65536; // bytes of a message that the server takes
 const FIRST_DELAY = 500; // ms before the first new attempt; doubled each time

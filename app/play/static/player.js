@@ -34,6 +34,8 @@ export class Player {
     this.uploading = null; // {file, then}: the upload that the server works on
     this.starts = []; // messages that the server has not answered yet
     this.waitingForCodes = [];
+    this.asking = false; // for codes: one question at a time, so that none are told twice
+    this.askMore = false; // another question follows the answer
     this.waitingForPictures = []; // resolve functions, in the order of the questions
     this.stamp = 0; // of the last hold
     this.rewinding = false; // until the frame there has come
@@ -76,7 +78,10 @@ export class Player {
 
   play(on, reason = null) {
     this.connection.send({ type: "play", on });
-    if (!on) this.stats.forget();
+    if (!on) {
+      this.stats.forget();
+      this.#askCodes();
+    }
     this.#set({ playing: on, paused: on ? null : reason });
     if (PAUSES[reason]) this.handlers.tell(PAUSES[reason]);
   }
@@ -104,6 +109,7 @@ export class Player {
   /** Settings that are the player's, not the world's own; the others are left out or null. */
   set(settings) {
     this.connection.send({ type: "settings", ...settings });
+    this.#askCodes();
   }
 
   snap() {
@@ -135,8 +141,9 @@ export class Player {
   /** The whole of this branch, exact. @returns {Promise<{prompt, seed, step, actions, settings, marks}>} */
   codes() {
     return new Promise((resolve, reject) => {
-      if (!this.#askCodes()) reject(new Error("There is no connection to the server."));
-      else this.waitingForCodes.push(resolve);
+      if (!this.connection.live) return reject(new Error("There is no connection to the server."));
+      this.waitingForCodes.push(resolve);
+      return this.#askCodes();
     });
   }
 
@@ -183,15 +190,15 @@ export class Player {
     this.received = frame.number;
     this.handlers.frame(frame);
     const now = performance.now();
-    if (state.playing && now - (this.askedCodes ?? 0) > ASK_CODES_EVERY) {
-      this.askedCodes = now;
-      this.#askCodes();
-    }
+    if (!state.playing || frame.snapped || now - (this.askedCodes ?? 0) > ASK_CODES_EVERY) this.#askCodes();
   }
 
-  /** What the server knows of the branch and this page does not. */
+  /** What the server knows of the branch and this page does not; not while it may stand on another branch. */
   #askCodes() {
-    return this.connection.send({ type: "codes", after: this.branch.exact });
+    if (this.starts.length || this.rewinding) return;
+    if (this.asking) this.askMore = true;
+    else this.asking = this.connection.send({ type: "codes", after: this.branch.exact });
+    this.askedCodes = performance.now();
   }
 
   #take(message) {
@@ -257,10 +264,11 @@ export class Player {
     const { prompts } = this.state;
     if (!prompts.some(({ id }) => id === prompt)) prompts.push({ id: prompt, name, frames, uploaded });
     this.#set({ prompt, seed, truth, comparing: compare, led: 0, oldest: 0 });
-    if (jump) return;
+    if (jump) return; // codes are asked for with the frame at its end
     this.branch = new Branch();
     this.history.clear();
     this.#set({ step: 0, code: null });
+    this.#askCodes();
     this.handlers.started();
   }
 
@@ -274,9 +282,12 @@ export class Player {
   }
 
   #codes(fields) {
-    this.branch.learn(fields);
+    const learned = this.branch.learn(fields);
     const { prompt, seed, step } = fields;
-    const { settings, marks } = this.branch;
+    const { settings, marks, exact } = this.branch;
+    const more = this.askMore || !learned || exact < step;
+    this.asking = this.askMore = false;
+    if (more) return this.#askCodes();
     const waiting = this.waitingForCodes.splice(0);
     if (waiting.length) {
       const whole = { prompt, seed, step, actions: this.branch.runs(), settings, marks };
@@ -302,6 +313,8 @@ export class Player {
     }
     if (what === "start") this.starts.shift();
     if (what === "rewind") this.rewinding = false;
+    if (what === "codes") this.asking = this.askMore = false;
+    else if (this.waitingForCodes.length) this.#askCodes(); // what was refused may have held them up
     if (what === "picture") this.waitingForPictures.shift()?.(null);
     this.#set({ busy: null });
     this.handlers.tell(reason, "fault");
@@ -313,6 +326,7 @@ export class Player {
     this.rewinding = false;
     this.stats.forget();
     this.waitingForCodes = [];
+    this.asking = this.askMore = false;
     this.waitingForPictures.splice(0).forEach((resolve) => resolve(null));
     this.starts = [];
     this.#set({ link: delay === null ? "stopped" : "down", held: null, busy: null, reason, delay, closed: code });
