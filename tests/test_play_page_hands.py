@@ -229,5 +229,10 @@ def test_sixty_four_actions_scroll_by_touch_and_are_held_by_a_finger_at_rest(bro
     fingers.touch("End")  # a tap is a step too
     phone.until("genie.branch().some(([code]) => code === 60)")
     assert phone.state()["held"] is None
+    fingers.touch("Start", fingers.on(60))
+    phone.page.evaluate("window.dispatchEvent(new Event('blur'))")  # before the finger has come to rest
+    phone.page.wait_for_timeout(200)
+    assert phone.state()["held"] is None
+    fingers.touch("End")
     phone.close()
     server.stop()

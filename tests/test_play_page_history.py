@@ -9,7 +9,7 @@ from browsers import PlayServer, chromium, play_server, require_browser, small_w
 from PIL import Image
 from visiting import Visit
 
-from app.play import films, game
+from app.play import films, game, protocol
 from app.play.about import LIMITS
 
 require_browser()
@@ -106,6 +106,27 @@ def test_codes_are_told_once_however_long_the_game(visit: Visit) -> None:
     assert [code for code, count in ours for _ in range(count)] == codes[: visit.state()["step"]]
 
 
+def test_codes_in_many_parts_are_the_whole(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "CODES_AT_ONCE", 3)
+    visit.pause_at(10)
+    whole = visit.page.evaluate("genie.codes()")
+    assert sum(count for _, count in whole["actions"]) == whole["step"] == visit.state()["step"]
+    assert max(sum(count for _, count in text["actions"]) for text in visit.heard if text["type"] == "codes") == 3
+
+
+BEYOND = """async () => {
+  const { Branch } = await import("/static/branch.js");
+  const branch = new Branch();
+  const of = (after, actions) => branch.learn({ after, actions, settings: {}, marks: [] });
+  const [first, beyond] = [of(0, [[1, 2]]), of(5, [[3, 4]])];
+  return [first, beyond, branch.exact, branch.runs()];
+}"""
+
+
+def test_codes_after_a_step_that_is_not_known_are_not_learned(visit: Visit) -> None:
+    assert visit.page.evaluate(BEYOND) == [True, False, 2, [[1, 2]]]
+
+
 def test_a_game_too_long_for_a_replay_goes_on_from_its_last_picture(visit: Visit, server: PlayServer) -> None:
     visit.pause_at(REPLAY + 2)
     visit.tool("share")
@@ -123,7 +144,26 @@ def test_a_game_too_long_for_a_replay_goes_on_from_its_last_picture(visit: Visit
 
 
 def test_a_short_game_goes_on_where_it_was(visit: Visit, server: PlayServer) -> None:
-    visit.pause_at(5)
+    """Marks and codes up to a pause and during it are with the page, which nobody asked to fetch them."""
+    visit.until("genie.state().step >= 5")
+    visit.tool("play")
+    visit.until("!genie.state().playing")
+    visit.slide("knob-temperature", 1.5)
+    visit.until("genie.state().settings.temperature === 1.5")
+    visit.tool("once")
+    visit.tool("snap")
+
+    def told(temperature: float) -> bool:
+        """Whether the last mark that the page heard of is the snap, with the settings that came last."""
+        marks = [mark for text in visit.heard if text["type"] == "codes" for mark in text["marks"]]
+        if not marks or not marks[-1]["snap"] or marks[-1]["step"] != visit.state()["step"]:
+            return False
+        return marks[-1].get("settings", {}).get("temperature", 1.5) == temperature
+
+    visit.wait(lambda: told(1.5), "the snap")
+    visit.slide("knob-temperature", 0.5)
+    visit.wait(lambda: told(0.5), "the settings after it")
+    visit.until("genie.drawn()")
     step, picture = visit.state()["step"], visit.pixels()
     server.stop()
     visit.until("genie.state().link === 'down'")
@@ -131,6 +171,8 @@ def test_a_short_game_goes_on_where_it_was(visit: Visit, server: PlayServer) -> 
     visit.until(f"genie.state().link === 'live' && genie.state().busy === null && genie.state().step === {step}")
     visit.settle()
     np.testing.assert_array_equal(visit.pixels(), picture)
+    again = [text for text in visit.sent if text["type"] == "start"][-1]
+    assert [mark["step"] for mark in again["marks"]] == [step - 1, step]
     visit.complaints.clear()
 
 

@@ -19,6 +19,7 @@ import websockets
 import worlds
 from playing import page, serving
 
+from app.play import protocol
 from app.play.access import is_loopback
 from app.play.player import Player
 from app.play.protocol import CUT, PROMPT, ClientMessage
@@ -218,6 +219,21 @@ async def test_a_long_jump_can_be_left(port):
         await talking.begin(prompt="01")
         assert talking.frames[-1].step == 0 or talking.frames[-1].flags & CUT
         await talking.hear(lambda: talking.frames[-1].flags & PROMPT)
+
+
+async def test_questions_end_no_jump_and_codes_come_in_bounded_parts(port, monkeypatch):
+    monkeypatch.setattr(protocol, "CODES_AT_ONCE", 40)
+    async with page(port) as talking:
+        await talking.say("start", prompt="00", actions=[[1, 60], [2, 40]], jump=True)
+        for after in (30, 70):
+            await talking.say("codes", after=after)
+        await talking.say("picture", step=100)
+        await talking.told("picture")
+        frame = await talking.hear(lambda: next((one for one in talking.frames if one.flags & CUT), None))
+        assert frame.step == 100
+        first, second = [text for text in talking.texts if text["type"] == "codes"]
+        assert (first["step"], first["after"], first["actions"]) == (100, 30, [[1, 30], [2, 10]])
+        assert second["actions"] == [[2, 30]]
 
 
 async def test_the_truth_stands_beside(port):

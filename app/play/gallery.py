@@ -1,7 +1,7 @@
 """The prompts of a server: the world's own by their names, uploaded ones by the digest of their frames.
 
-Equal files of several players are kept once, which none of them can tell: an ID is found by whoever has the file or a
-link to it, the server lists no uploads, and one player's removal takes nothing from the others.
+Equal files of several players are kept once. The server lists no uploads, and one player's removal takes nothing from
+the others. An ID is found by whoever has the file or a link to it, and only by them: they can ask whether it is here.
 """
 
 import hashlib

@@ -28,22 +28,36 @@ export class Holds {
   constructor(changed) {
     this.changed = changed;
     this.stack = new Map(); // source -> code, oldest first
+    this.settling = new Map(); // source -> timer of a press to come
+  }
+
+  /** Press after some milliseconds, unless it is let go before. */
+  settle(source, code, delay) {
+    this.settling.set(source, setTimeout(() => this.press(source, code), delay));
   }
 
   press(source, code) {
+    this.#forgo(source);
     this.stack.delete(source);
     this.stack.set(source, code);
     this.changed(code);
   }
 
   release(source) {
+    this.#forgo(source);
     if (this.stack.delete(source)) this.changed([...this.stack.values()].at(-1) ?? null);
   }
 
   releaseAll() {
+    for (const source of this.settling.keys()) this.#forgo(source);
     if (!this.stack.size) return;
     this.stack.clear();
     this.changed(null);
+  }
+
+  #forgo(source) {
+    clearTimeout(this.settling.get(source));
+    this.settling.delete(source);
   }
 }
 

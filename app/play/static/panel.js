@@ -56,31 +56,19 @@ export class ActionPanel {
 
   #listen(button, code) {
     let handled = false; // whether the click that comes belongs to a press that is over
-    let settling = null; // timer of a finger that may be about to swipe
-    const settled = () => {
-      const pending = settling !== null;
-      clearTimeout(settling);
-      settling = null;
-      return !pending;
-    };
     const isKey = (event) => event.key === " " || event.key === "Enter";
     button.addEventListener("pointerdown", (event) => {
       if (event.button !== 0) return;
       button.setPointerCapture(event.pointerId);
       handled = true;
-      const press = () => {
-        settling = null;
-        this.holds.press(`pointer:${event.pointerId}`, code);
-      };
-      if (event.pointerType !== "touch" || !this.place.classList.contains("scrolls")) press();
-      else settling = setTimeout(press, SETTLE);
+      const source = `pointer:${event.pointerId}`;
+      if (event.pointerType !== "touch" || !this.place.classList.contains("scrolls")) this.holds.press(source, code);
+      else this.holds.settle(source, code, SETTLE); // it may be about to swipe
     });
-    button.addEventListener("pointercancel", () => {
-      handled = false;
-      settled();
-    });
+    button.addEventListener("pointercancel", () => (handled = false));
     button.addEventListener("pointerup", (event) => {
-      if (!settled()) this.holds.press(`pointer:${event.pointerId}`, code); // a tap: let go at once, below
+      const source = `pointer:${event.pointerId}`;
+      if (this.holds.settling.has(source)) this.holds.press(source, code); // a tap: let go at once, below
     });
     for (const end of ["pointerup", "pointercancel", "lostpointercapture"])
       button.addEventListener(end, (event) => this.holds.release(`pointer:${event.pointerId}`));
