@@ -108,10 +108,14 @@ def test_codes_are_told_once_however_long_the_game(visit: Visit) -> None:
 
 def test_codes_in_many_parts_are_the_whole(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "CODES_AT_ONCE", 3)
-    visit.pause_at(10)
-    whole = visit.page.evaluate("genie.codes()")
-    assert sum(count for _, count in whole["actions"]) == whole["step"] == visit.state()["step"]
-    assert max(sum(count for _, count in text["actions"]) for text in visit.heard if text["type"] == "codes") == 3
+    visit.until("genie.state().step >= 20")
+    visit.tool("play")
+
+    def counts() -> list[int]:
+        return [sum(count for _, count in text["actions"]) for text in visit.heard if text["type"] == "codes"]
+
+    visit.wait(lambda: not visit.state()["playing"] and sum(counts()) == visit.state()["step"], "all of the codes")
+    assert max(counts()) == 3
 
 
 BEYOND = """async () => {
