@@ -8,11 +8,12 @@ import jax
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from worlds import SIZE, world_parts
 
 import torch_bridge.world
 from torch_bridge.exchange import to_jax
+from torch_bridge.mobile_stylegan import PlayDecoder
 from torch_bridge.world import World
 
 CUDA = torch.cuda.is_available() and jax.default_backend() == "gpu"
@@ -43,12 +44,13 @@ def no_host_copies() -> Iterator[list[Tensor]]:
 
 
 @contextmanager
-def decoder_inputs(decoder: nn.Module) -> Iterator[list[int]]:
+def decoder_inputs(decoder: PlayDecoder) -> Iterator[list[int]]:
     """Addresses of the w that the decoder is given."""
     seen: list[int] = []
-    hook = decoder.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0].data_ptr()))
-    yield seen
-    hook.remove()
+    pixels = decoder.pixels
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decoder, "pixels", lambda w: seen.append(w.data_ptr()) or pixels(w))
+        yield seen
 
 
 def dynamics_outputs(world: World, patch: pytest.MonkeyPatch) -> list[jax.Array]:
