@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,15 @@ def test_sigterm_saves_and_ends_the_process(tmp_path: Path) -> None:
     assert [row["step"] for row in rows(tmp_path)][-1] == 13
 
 
+@pytest.fixture
+def ctrl_c_interrupts() -> Iterator[None]:
+    """What starts the tests in the background, such as nohup, may have them ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c_interrupts")
 def test_ctrl_c_saves_the_step_it_came_in(tmp_path: Path) -> None:
     class Interrupted(TorchStage):
         def advance(self, step: int, progress: float, lr_scale: float) -> dict[str, Any]:
@@ -119,6 +129,7 @@ def test_ctrl_c_saves_the_step_it_came_in(tmp_path: Path) -> None:
     assert_equal_bits(resumed, straight)
 
 
+@pytest.mark.usefixtures("ctrl_c_interrupts")
 def test_ctrl_c_during_the_last_save_stops_too(tmp_path: Path) -> None:
     class Interrupted(TorchStage):
         def state(self) -> dict[str, Any]:
