@@ -56,7 +56,7 @@ class Page:
         """Send a message."""
         await self.socket.send(json.dumps({"type": message_type, **fields}))
 
-    async def hear(self, wanted: Callable[[], Any], seconds: float = 20.0) -> Any:
+    async def hear(self, wanted: Callable[[], Any], seconds: float = 60.0) -> Any:
         """Read until `wanted()` is true, and return it."""
         async with asyncio.timeout(seconds):
             while not (found := wanted()):
@@ -70,7 +70,7 @@ class Page:
                     await self.say("ack", number=number)
             return found
 
-    async def told(self, kind: str, count: int = 1, seconds: float = 20.0) -> dict[str, Any]:
+    async def told(self, kind: str, count: int = 1, seconds: float = 60.0) -> dict[str, Any]:
         """The count-th text of a type from the beginning."""
         return await self.hear(
             lambda: ([t for t in self.texts if t["type"] == kind][count - 1 :] or [None])[0], seconds

@@ -71,7 +71,7 @@ def fetch(port, path, **headers):
 
 async def settled(app, count):
     """Wait until the server knows of `count` pages."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(app._app.state.players) != count:
             await asyncio.sleep(0.01)
 
@@ -418,7 +418,7 @@ async def test_hostile_messages_end_their_own_page_alone(server):
             except websockets.ConnectionClosed as ending:
                 closings.add(ending.rcvd.code if ending.rcvd else None)
             await quiet.hear(lambda: quiet.frames[-1].step >= 0)
-        assert closings <= {1008, None}
+        assert closings <= {1008, 1013, None}  # 1013: those that were sent away before are still leaving
         assert 1008 in closings
         count = len(quiet.frames)
         await quiet.hear(lambda: len(quiet.frames) > count + 3)
