@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import worlds
-from browsers import PlayServer, chromium, play_server, require_browser, small_world
+from browsers import PlayServer, play_server, require_browser
 from visiting import Visit
 
 from torch_bridge.world import World
@@ -25,19 +25,6 @@ window.pad = { index: 0, id: "stub", connected: true, axes: [0, 0, 0, 0], button
 window.pads = [window.pad];
 navigator.getGamepads = () => window.pads;
 """
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PlayServer]:
-    server = play_server(small_world())
-    yield server
-    server.stop()
 
 
 @pytest.fixture
@@ -139,6 +126,7 @@ def test_a_phone_pauses_and_steps_by_touch(phone: Visit) -> None:
     phone.until(f"genie.state().step === {step + 1}")
     phone.page.tap("#back")
     phone.until(f"genie.state().step === {step}")
+    assert not phone.state()["playing"]
 
 
 def picture_of(visit: Visit, step: int) -> np.ndarray:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browsers import PlayServer, chromium, play_server, require_browser, small_world
+from browsers import PlayServer, require_browser
 from PIL import Image
 from visiting import Visit
 
@@ -19,19 +19,6 @@ GIF = 12  # frames
 REPLAY = 20  # steps
 BLOCK = "{ const until = performance.now() + 400; while (performance.now() < until); }"
 QUICK = 3  # the speed slider's place for 8x
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PlayServer]:
-    server = play_server(small_world())
-    yield server
-    server.stop()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 import media
 import numpy as np
 import pytest
-from browsers import PlayServer, chromium, play_server, require_browser, small_world
+from browsers import PlayServer, require_browser
 from PIL import Image
 from visiting import Visit, png
 
@@ -21,19 +21,6 @@ COPY = """async (data) => {
   const bytes = Uint8Array.from(atob(data), (one) => one.charCodeAt(0));
   await navigator.clipboard.write([new ClipboardItem({ "image/png": new Blob([bytes], { type: "image/png" }) })]);
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PlayServer]:
-    server = play_server(small_world())
-    yield server
-    server.stop()
 
 
 @pytest.fixture
