@@ -8,7 +8,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from browsers import PlayServer, chromium, play_server, require_browser
+from browsers import PlayServer, play_server, require_browser
 from visiting import LIVE, TRANSFER, Visit, png
 
 from app.play.server import STATIC
@@ -23,12 +23,6 @@ def server() -> Iterator[PlayServer]:
     server = play_server(World.load(BUNDLED))
     yield server
     server.stop()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from browsers import PlayServer, chromium, play_server, require_browser, small_world
+from browsers import PlayServer, play_server, require_browser, small_world
 from visiting import LIVE, Visit
 
 from app.play import protocol
@@ -13,12 +13,6 @@ from app.play.server import ServerConfig
 require_browser()
 
 TOKEN, OTHER = "a-token-of-tests", "a-token-of-others"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture
