@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch_bridge.world import World
 
 RUNTIME_WORDS = ("eager", "onnx", "openvino", "compile", "auto", "measure")
+WEIGHTS_WORDS = ("float32", "float16", "int8", "auto", "measure")
 BUNDLED = Path(__file__).with_name("bundled") / "doom"
 
 
@@ -75,15 +76,17 @@ def results_folder(world: Path, kind: str) -> Path:
     return evaluation_folder(Path(world.name) if is_bundled(world) else world, kind)
 
 
-def load_world(path: "str | PathLike[str]", device: str = "auto", runtime: str = "eager") -> "World":
+def load_world(
+    path: "str | PathLike[str]", device: str = "auto", runtime: str = "eager", weights: str = "float32"
+) -> "World":
     """The world of a folder, or of the run in a folder, on the device of a `--device`.
 
     Args:
-        runtime: of a `--runtime`: see `World.use_runtime`.
+        runtime, weights: of `--runtime` and `--weights`: see `World.use_runtime`, `World.use_weights`.
 
     Raises:
         UserError: there is no such world, it is damaged or newer than this program, there is no such device, or this
-            machine cannot run the runtime.
+            machine cannot run the runtime, or cannot use the weights so.
     """
     check_kind(device)
     from torch_bridge.world import World
@@ -96,22 +99,32 @@ def load_world(path: "str | PathLike[str]", device: str = "auto", runtime: str =
         raise user_error(str(path), error, "Update this program, or pack the world anew with 'genie train'.") from error
     except OSError as error:
         raise UserError(path, f"it cannot be read ({error.strerror or error})", "Check its permissions.") from error
-    if runtime != "eager":  # which it has
+    for option, word, usual, use in (
+        ("--runtime", runtime, "eager", world.use_runtime),
+        ("--weights", weights, "float32", world.use_weights),
+    ):
         try:
-            world.use_runtime(runtime)
+            if word != usual:  # which it has
+                use(word)
         except ValueError as error:
-            raise user_error(f"--runtime {runtime}", error) from error
+            raise user_error(f"{option} {word}", error) from error
     return world
 
 
-def add_runtime_option(parser: "argparse.ArgumentParser", default: str) -> None:
-    """The option of commands that play."""
+def add_speed_options(parser: "argparse.ArgumentParser", *, runtime: str, weights: str) -> None:
+    """The options of commands that play, and their defaults."""
     parser.add_argument(
         "--runtime",
         metavar="|".join(RUNTIME_WORDS),
-        default=default,
+        default=runtime,
         help="what draws the frames; auto: the fastest, measured once on this machine and remembered; "
-        f"measure: measured anew (default: {default})",
+        f"measure: measured anew (default: {runtime})",
+    )
+    parser.add_argument(
+        "--weights",
+        metavar="|".join(WEIGHTS_WORDS),
+        default=weights,
+        help=f"in how many bits the dynamics read their weights; auto and measure likewise (default: {weights})",
     )
 
 

@@ -14,7 +14,7 @@ import jax
 import torch
 from timing import Times, interleaved
 
-from torch_bridge.runtimes.choice import cpu_model
+from torch_bridge.runtimes.measured import cpu_model
 
 PACKAGES = (
     "torch",

@@ -8,6 +8,8 @@ The limit of a step is the time that this machine needs for the arithmetic and f
 
     limit = flop of (decoder + encoder / re-encoding interval) / sgemm rate + bytes of the dynamics' weights / copy rate
 
+where the bytes are those of the form that the weights are read in (`--weights`), so fewer bits have a lower limit too.
+
 In play a step follows a step, so each measured call follows one of its own kind, which is not measured.
 The rates are those of a large float32 matrix product and of a copy of memory beyond the caches (bytes read and written)
 from the same rounds. A step reads every weight of the dynamics once, for one vector: its arithmetic is not counted.
@@ -18,6 +20,7 @@ count in the flop or not at all, so a share of 1 cannot be reached.
 import argparse
 import json
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -36,6 +39,7 @@ from torch_bridge.stylegan2 import Generator, GeneratorConfig
 from torch_bridge.world import World
 
 RUNTIMES = ("eager", "onnx", "openvino", "compile")
+WEIGHTS = ("float32", "float16", "int8")
 CODE = 0
 FRAME_SECONDS, SHARE = 1 / 60, 0.8  # what must hold: one of both
 
@@ -48,6 +52,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, help="of PyTorch (default: its own choice)")
     parser.add_argument("--runtimes", default=",".join(RUNTIMES), help=f"of {','.join(RUNTIMES)}")
+    parser.add_argument("--weights", default=",".join(WEIGHTS), help=f"of {','.join(WEIGHTS)}")
     parser.add_argument("--rounds", type=int, default=64)
     parser.add_argument("--steps", type=int, default=10_000, help="of the run that watches the memory")
     parser.add_argument("--far", type=int, default=100_000, help="last latent step of the preset `tiny`")
@@ -60,10 +65,12 @@ def main() -> None:
         torch.set_num_threads(args.threads)
     world = World.load(args.world, args.device) if args.world else random_world(args.preset, args.device)
     result: dict[str, Any] = {"benchmark": "play_step", "machine": describe(), "world": args.world or args.preset}
-    result |= step_costs(world, args.runtimes.split(","), args.rounds)
+    result |= step_costs(world, args.runtimes.split(","), args.weights.split(","), args.rounds)
     far = random_world("debug" if args.quick else "tiny", args.device)
     result["latent_step"] = {"preset": "debug" if args.quick else "tiny", **rollout_costs(far, args.far)}
-    world.use_runtime(result["best"])  # not the one that was measured last
+    runtime, weights = result["best"].split()  # not those that were measured last
+    world.use_runtime(runtime)
+    world.use_weights(weights)
     result["memory"] = memory_growth(world, args.steps)
     result |= {
         "title": f"A step of play, preset or world {result['world']}",
@@ -80,13 +87,29 @@ def main() -> None:
 def rows_of(result: dict[str, Any]) -> list[Row]:
     """What holds and what does not, for the table of all benchmarks."""
     times, best = result["times"], result["best"]
-    step, drawn, peer = (Times(**times[name]) for name in (f"step {best}", f"frame {best}", "StyleGAN2 eager"))
-    limit, share = result["limit_seconds"]["total"], result["share"][best]
+    runtime, weights = best.split()
+    step, drawn, peer = (Times(**times[name]) for name in (f"step {best}", f"frame {runtime}", "StyleGAN2 eager"))
+    limit, share = result["limit_seconds"][weights], result["share"][best]
     fast = step.median <= FRAME_SECONDS or share >= SHARE
     goal = f"at most {FRAME_SECONDS * 1e3:.1f} ms or {SHARE:.0%} of the limit"
     shown = Row(
-        f"step by {best}", step.median, "s", step.low, step.high, "the limit", limit, ratio=share, goal=goal, holds=fast
+        f"step by {runtime}, weights in {weights}",
+        step.median,
+        "s",
+        step.low,
+        step.high,
+        "the limit",
+        limit,
+        ratio=share,
+        goal=goal,
+        holds=fast,
     )
+    whole = Times(**times["latent step float32"])
+    fewer = [
+        compare(f"latent step, weights in {name}", Times(**times[f"latent step {name}"]), "float32", whole)
+        for name in WEIGHTS[1:]
+        if f"latent step {name}" in times
+    ]
     far = [
         figure(f"latent step of {result['latent_step']['preset']} at step {number}", t["median"], "s")
         for number, t in result["latent_step"]["at"].items()
@@ -95,7 +118,8 @@ def rows_of(result: dict[str, Any]) -> list[Row]:
     return [
         shown,
         figure("95th percentile of a step, over the median", step.p95 / step.median, "", most=1.5),
-        compare(f"a frame by {best}", drawn, "eager StyleGAN2", peer),
+        compare(f"a frame by {runtime}", drawn, "eager StyleGAN2", peer),
+        *fewer,
         *far,
         figure(f"memory grown over 90% of {memory['steps']} steps", memory["growth"] / 2**20, "MiB"),
     ]
@@ -107,8 +131,8 @@ def prompt_of(world: World) -> np.ndarray:
     return next(iter(world.prompts.values()), noise)
 
 
-def step_costs(world: World, runtimes: list[str], rounds: int) -> dict[str, Any]:
-    """Times of `World.step` by each runtime, of its parts, of limits and peer, in the same rounds."""
+def step_costs(world: World, runtimes: list[str], weights: list[str], rounds: int) -> dict[str, Any]:
+    """Times of `World.step` by each runtime and form of weights, of its parts, of limits and peer, in the same rounds."""
     device, size = world.codec.device, world.size
     product, copy = (
         Matmul(512 if size < 256 else 1536, device=device.type),
@@ -119,16 +143,24 @@ def step_costs(world: World, runtimes: list[str], rounds: int) -> dict[str, Any]
     )
     w_BD = torch.zeros(1, world.config.style_dim, device=device)
     functions: dict[str, Any] = {"sgemm": product, "copy": copy}
-    left_out = {}
-    for name in runtimes:
-        try:
-            world.use_runtime(name)
-        except ValueError as error:
-            left_out[name] = str(error)
-            continue
-        functions[f"step {name}"] = stepper(world)
-        functions[f"frame {name}"] = drawer(world)
-    functions["latent step"] = latent_stepper(world)
+    left_out: dict[str, str] = {}
+
+    def usable(use: Callable[[str], None], names: list[str]) -> Iterator[str]:
+        for name in names:
+            try:
+                use(name)
+            except ValueError as error:
+                left_out[name] = str(error)
+            else:
+                yield name
+
+    steps = {}
+    for form in usable(world.use_weights, weights):
+        steps[form] = world._step
+        functions[f"latent step {form}"] = latent_stepper(world, world._step)
+    for runtime in usable(world.use_runtime, runtimes):
+        functions |= {f"step {runtime} {form}": stepper(world, step) for form, step in steps.items()}
+        functions[f"frame {runtime}"] = drawer(world)
 
     @torch.inference_mode()
     def stylegan2() -> None:
@@ -138,34 +170,35 @@ def step_costs(world: World, runtimes: list[str], rounds: int) -> dict[str, Any]
     frame = torch.zeros(1, size, size, 3, dtype=torch.uint8)
     functions["encode a frame"] = lambda: world.codec.encode(frame).cpu()
     times = interleaved(functions, rounds=rounds, warmup=3, lead=1)
-    gflop, weights = world.gflop_per_frame(), 4 * world.parameters()["dynamics"]
+    gflop, numbers = world.gflop_per_frame(), world.parameters()["dynamics"]
     rates = {"sgemm_flops": product.flop / times["sgemm"].median, "copy_bytes": copy.octets / times["copy"].median}
     drawn = 1e9 * (gflop["decoder"] + gflop["encoder"]) / rates["sgemm_flops"]
-    limit = drawn + weights / rates["copy_bytes"]
-    steps = {name.removeprefix("step "): t for name, t in times.items() if name.startswith("step ")}
-    best = min(steps, key=lambda name: steps[name].median)
+    octets = {form: numbers * np.dtype(form).itemsize for form in steps}
+    limits = {form: drawn + octets[form] / rates["copy_bytes"] for form in steps}
+    taken = {name.removeprefix("step "): t for name, t in times.items() if name.startswith("step ")}
+    best = min(taken, key=lambda name: taken[name].median)
     return {
         "times": {name: t.as_dict() for name, t in times.items()},
         "left_out": left_out,
         "rates": rates,
         "gflop": gflop,
-        "weight_bytes": weights,
+        "weight_bytes": octets,
         "reencode_every": world.reencode_every(),
-        "limit_seconds": {"drawing": drawn, "dynamics": weights / rates["copy_bytes"], "total": limit},
+        "limit_seconds": {"drawing": drawn, **limits},
         "best": best,
-        "share": {name: limit / t.median for name, t in steps.items()},
-        "p95_to_median": {name: t.p95 / t.median for name, t in steps.items()},
-        "stylegan2_ratio": times["StyleGAN2 eager"].median / times[f"frame {best}"].median,
+        "share": {name: limits[name.split()[1]] / t.median for name, t in taken.items()},
+        "p95_to_median": {name: t.p95 / t.median for name, t in taken.items()},
+        "stylegan2_ratio": times["StyleGAN2 eager"].median / times[f"frame {best.split()[0]}"].median,
     }
 
 
-def stepper(world: World) -> Any:
-    """`World.step` of a session of its own, by the runtime that the world has now."""
+def stepper(world: World, step: Any) -> Any:
+    """`World.step` of a session of its own, by the runtime that the world has now and the given latent step."""
     drawn, session = world._draw, world.session()
     session.reset(prompt_of(world))
 
     def one() -> None:
-        world._draw = drawn
+        world._draw, world._step = drawn, step
         session.step(CODE)
 
     return one
@@ -178,7 +211,7 @@ def drawer(world: World) -> Any:
     return lambda: draw(w_BLD).cpu()
 
 
-def latent_stepper(world: World) -> Any:
+def latent_stepper(world: World, step: Any) -> Any:
     """One step of the dynamics, computed to its end."""
     knobs = world.knobs()
     state = world.start(prompt_of(world)[None], None, knobs)
@@ -186,7 +219,7 @@ def latent_stepper(world: World) -> Any:
 
     def one() -> None:
         nonlocal state
-        state, w_BLD = world.player.step(state, codes_B, knobs)
+        state, w_BLD = step(state, codes_B, knobs)
         w_BLD.block_until_ready()
 
     return one
@@ -194,7 +227,12 @@ def latent_stepper(world: World) -> Any:
 
 def rollout_costs(world: World, last: int, block: int = 50) -> dict[str, Any]:
     """Times of the latent step at step 10, 1,000 and `last` of one rollout, all of whose steps are taken."""
-    one, marks, found, step = latent_stepper(world), {m for m in (10, 1000, last) if m <= last}, {}, 0
+    one, marks, found, step = (
+        latent_stepper(world, world.player.step),
+        {m for m in (10, 1000, last) if m <= last},
+        {},
+        0,
+    )
     while step < last + block:
         if step + 1 not in marks:
             one()
@@ -227,14 +265,15 @@ def memory_growth(world: World, steps: int) -> dict[str, Any]:
 def lines(result: dict[str, Any]) -> list[str]:
     """The table for a terminal."""
     rows = [f"{result['world']} on {result['machine']['cpu']}, {result['machine']['threads']} threads"]
-    rows += [f"{'':<22}{'median':>10}{'quartiles':>20}{'95 %':>10}   ms"]
+    rows += [f"{'':<26}{'median':>10}{'quartiles':>20}{'95 %':>10}   ms"]
     for name, t in result["times"].items():
         quartiles = f"{t['low'] * 1e3:.2f} .. {t['high'] * 1e3:.2f}"
-        rows.append(f"{name:<22}{t['median'] * 1e3:>10.2f}{quartiles:>20}{t['p95'] * 1e3:>10.2f}")
-    limit, memory = result["limit_seconds"], result["memory"]
+        rows.append(f"{name:<26}{t['median'] * 1e3:>10.2f}{quartiles:>20}{t['p95'] * 1e3:>10.2f}")
+    memory = result["memory"]
     rows += [f"left out: {name}: {why}" for name, why in result["left_out"].items()]
     gflops, copied = result["rates"]["sgemm_flops"] / 1e9, result["rates"]["copy_bytes"] / 1e9
-    rows.append(f"sgemm {gflops:.0f} Gflop/s, copy {copied:.1f} GB/s: limit of a step {limit['total'] * 1e3:.2f} ms")
+    limits = ", ".join(f"{name} {seconds * 1e3:.2f}" for name, seconds in result["limit_seconds"].items())
+    rows.append(f"sgemm {gflops:.0f} Gflop/s, copy {copied:.1f} GB/s: limits of a step in ms: {limits}")
     for name, share in result["share"].items():
         rows.append(f"step {name}: {share:.0%} of the limit, p95 {result['p95_to_median'][name]:.2f} of the median")
     rows.append(f"StyleGAN2 takes {result['stylegan2_ratio']:.1f} times as long as a frame by {result['best']}")

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from genie_jax.nn import Params, RMSNorm, linear, rotate
+from genie_jax.nn import MakeLinear, Params, RMSNorm, linear, rotate
 
 PROJECTIONS = ("to_q", "to_k", "to_v")
 
@@ -36,6 +36,7 @@ class Attention(nnx.Module):
         rotary_dims: rotated channels of each head, even, 0 for none.
         qk_rmsnorm: RMSNorm of queries and keys with a gain a head, before the rotation.
         merged: one layer `to_qkv` in the place of three, for play: see `merge_projections`.
+        linear: what makes the linear layers.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Attention(nnx.Module):
         rotary_dims: int,
         qk_rmsnorm: bool,
         merged: bool = False,
+        linear: MakeLinear = linear,
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
     ) -> None:
@@ -89,13 +91,16 @@ class Attention(nnx.Module):
         key_S: Int[Array, " S"],
         mask_NS: Bool[Array, "N S"],
     ) -> Float[Array, "B N M"]:
-        """Rotate queries and keys to their places, attend where `mask_NS` is True, project out."""
-        seen = [(self.rotated(key, key_S), value, mask_NS)]
-        return self.attend_rotated(self.rotated(query, query_N), seen)
+        """Rotate queries and keys to their places in 0 .. S-1, attend where `mask_NS` is True, project out."""
+        places = key.shape[1]
+        seen = [(self.rotated(key, key_S, places), value, mask_NS)]
+        return self.attend_rotated(self.rotated(query, query_N, places), seen)
 
-    def rotated(self, x_BNHE: Float[Array, "B N H E"], place_N: Int[Array, " N"]) -> Float[Array, "B N H E"]:
-        """Queries or keys, rotated to their places."""
-        return rotate(x_BNHE, place_N, self.rotary_dims) if self.rotary_dims else x_BNHE
+    def rotated(
+        self, x_BNHE: Float[Array, "B N H E"], place_N: Int[Array, " N"], places: int
+    ) -> Float[Array, "B N H E"]:
+        """Queries or keys, rotated to their places, which are below `places`."""
+        return rotate(x_BNHE, place_N, self.rotary_dims, places=places) if self.rotary_dims else x_BNHE
 
     def attend_rotated(
         self, query: Float[Array, "B N H E"], seen: Sequence[tuple[Array, Array, Array]]

@@ -21,6 +21,7 @@ from genie_jax.flow_head import FlowHead
 from genie_jax.flow_loss import flow_clip_loss
 from genie_jax.nn import Params, RMSNorm, graph_of, linear, split
 from genie_jax.ring_cache import Cache, empty_cache
+from genie_jax.tiled_linear import Stored
 from genie_jax.transformer import Own, Past, TransformerStack
 
 
@@ -196,12 +197,17 @@ class DynamicsModel:
         """Inverse of `apart`: parameters as `init` makes them."""
         return {**params, "blocks": jax.tree.map(lambda *leaves: jnp.stack(leaves), *params["blocks"])}
 
-    def for_play(self, params: Params) -> Params:
-        """Parameters of `init` in the form in which `step` is fastest; see `from_play`."""
-        return {**params, "blocks": self.blocks.for_play(params["blocks"])}
+    def for_play(self, params: Params, stored: Stored | None = None) -> Params:
+        """Parameters of `init` in the form in which `step` is fastest; see `from_play`.
+
+        Args:
+            params: of `init`.
+            stored: how the blocks' matrices are kept for one rollout at a time (`tiled_linear`); None for float32.
+        """
+        return {**params, "blocks": self.blocks.for_play(params["blocks"], stored)}
 
     def from_play(self, params: Params) -> Params:
-        """Inverse of `for_play`."""
+        """Inverse of `for_play` in float32."""
         return self.joined({**params, "blocks": self.blocks.from_play(params["blocks"])})
 
     def init_cache(self, batch: int) -> Cache:

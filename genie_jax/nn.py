@@ -5,10 +5,11 @@ Modules are Flax NNX, run as pure functions: `split(make, key)` gives a static g
 """
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
@@ -42,6 +43,14 @@ def linear(inputs: int, outputs: int, *, bias: bool = False, dtype: jnp.dtype, r
     )
 
 
+class MakeLinear(Protocol):
+    """What makes a linear layer: `linear`, or one of the same arguments."""
+
+    def __call__(
+        self, inputs: int, outputs: int, *, bias: bool = False, dtype: jnp.dtype, rngs: nnx.Rngs
+    ) -> Callable[[Array], Array]: ...
+
+
 def split(make: Callable[[nnx.Rngs], nnx.Module], key: Array) -> tuple[nnx.GraphDef, Params]:
     """Static graph and freshly drawn parameters (a plain nested dict) of the module `make(rngs)`."""
     graph, state = nnx.split(make(nnx.Rngs(key)))
@@ -70,14 +79,19 @@ class RMSNorm(nnx.Module):
         return (wide * (x.shape[-1] ** 0.5 / norm) * (self.gain[...] + 1)).astype(x.dtype)
 
 
-def rotate(x_BNHE: Float[Array, "B N H E"], place_N: Int[Array, " N"], dims: int) -> Float[Array, "B N H E"]:
+def rotate(
+    x_BNHE: Float[Array, "B N H E"], place_N: Int[Array, " N"] | Int[np.ndarray, " N"], dims: int, *, places: int
+) -> Float[Array, "B N H E"]:
     """Rotary position embedding (arXiv:2104.09864, section 3.4) of the first `dims` channels of each head.
 
-    Channels (0, 1), (2, 3), ... form the rotated pairs, with frequencies 10000^(-pair * 2 / dims).
+    Channels (0, 1), (2, 3), ... form the rotated pairs, with frequencies 10000^(-pair * 2 / dims). The places are below
+    `places`, for which angles are a table: sines in a compiled loop would be computed anew for every head of every block.
     """
-    frequency = 10000.0 ** (-jnp.arange(0, dims, 2, dtype=jnp.float32) / dims)
-    angle = place_N.astype(jnp.float32)[:, None] * frequency
-    cos, sin = jnp.cos(angle)[:, None, :], jnp.sin(angle)[:, None, :]  # N 1 pairs
+    frequency = np.float32(10000.0) ** (-np.arange(0, dims, 2, dtype=np.float32) / dims)
+    angle = np.arange(places, dtype=np.float32)[:, None] * frequency
+    known = isinstance(place_N, np.ndarray)
+    cos, sin = (table[place_N] if known else jnp.asarray(table)[place_N] for table in (np.cos(angle), np.sin(angle)))
+    cos, sin = cos[:, None, :], sin[:, None, :]  # N 1 pairs
     turned, rest = x_BNHE[..., :dims].astype(jnp.float32), x_BNHE[..., dims:]
     even, odd = turned[..., 0::2], turned[..., 1::2]
     pairs = jnp.stack([even * cos - odd * sin, odd * cos + even * sin], axis=-1)
@@ -97,10 +111,19 @@ class FeedForward(nnx.Module):
         inner: hidden width; the gated form's first layer is twice as wide.
         gated: gated linear unit (arXiv:2002.05202).
         activation: "gelu" is the exact, erf form.
+        linear: what makes the linear layers.
     """
 
     def __init__(
-        self, width: int, inner: int, *, gated: bool, activation: Activation, dtype: jnp.dtype, rngs: nnx.Rngs
+        self,
+        width: int,
+        inner: int,
+        *,
+        gated: bool,
+        activation: Activation,
+        linear: MakeLinear = linear,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
     ) -> None:
         self.gated, self.activation = gated, activation
         self.expand = linear(width, inner * (2 if gated else 1), bias=True, dtype=dtype, rngs=rngs)

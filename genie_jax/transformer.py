@@ -12,13 +12,15 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from genie_jax.attention import Attention, merge_projections, split_projections, window_mask
-from genie_jax.nn import Activation, FeedForward, Params, RMSNorm, graph_of, rotate, split
+from genie_jax.nn import Activation, FeedForward, MakeLinear, Params, RMSNorm, graph_of, linear, rotate, split
 from genie_jax.ring_cache import Cache, held, in_order, places, put
+from genie_jax.tiled_linear import Stored, TiledLinear, is_tiled, tiled
 
 
 class Past(NamedTuple):
@@ -58,7 +60,9 @@ class StackConfig:
 class Block(nnx.Module):
     """x + attention(norm(x)), then x + feed_forward(norm(x))."""
 
-    def __init__(self, config: StackConfig, rngs: nnx.Rngs, *, merged: bool = False) -> None:
+    def __init__(
+        self, config: StackConfig, rngs: nnx.Rngs, *, merged: bool = False, linear: MakeLinear = linear
+    ) -> None:
         dtype = jnp.dtype(config.dtype)
         self.attention_norm = RMSNorm((config.width,))
         self.attention = Attention(
@@ -69,12 +73,19 @@ class Block(nnx.Module):
             rotary_dims=config.rotary_dims,
             qk_rmsnorm=config.qk_rmsnorm,
             merged=merged,
+            linear=linear,
             dtype=dtype,
             rngs=rngs,
         )
         self.feed_forward_norm = RMSNorm((config.width,))
         self.feed_forward = FeedForward(
-            config.width, config.inner, gated=config.gated, activation=config.activation, dtype=dtype, rngs=rngs
+            config.width,
+            config.inner,
+            gated=config.gated,
+            activation=config.activation,
+            linear=linear,
+            dtype=dtype,
+            rngs=rngs,
         )
 
     def mix(self, x: Array) -> Array:
@@ -89,6 +100,7 @@ class TransformerStack:
         self.config = config
         self._graph = graph_of(lambda rngs: Block(config, rngs))
         self._play_graph = graph_of(lambda rngs: Block(config, rngs, merged=True))
+        self._tiled_graph = graph_of(lambda rngs: Block(config, rngs, merged=True, linear=TiledLinear))
 
     def init(self, key: Array) -> Params:
         """Parameters of all blocks, each leaf with a leading axis of `layers`."""
@@ -107,7 +119,7 @@ class TransformerStack:
             Output (B, N, M); keys and values of every block, unrotated, (B, T, P, G, E) each.
         """
         config, (B, N, _) = self.config, x_BNM.shape
-        place = jnp.arange(N, dtype=jnp.int32)
+        place = np.arange(N, dtype=np.int32)
         mask = window_mask(place, place, tokens_per_frame=config.tokens_per_frame, window=config.window)
 
         keys, values = [], []
@@ -133,12 +145,11 @@ class TransformerStack:
         P, W = config.tokens_per_frame, config.window
         cursor, filled = (cache.cursor + 1) % W, jnp.minimum(cache.filled + 1, W)
         place = places(W, P, cursor)
-        query = (W - 1) * P + jnp.arange(P, dtype=jnp.int32)
+        query = (W - 1) * P + np.arange(P, dtype=np.int32)
         mask = window_mask(query, place, tokens_per_frame=P, window=W) & held(place, P, W, filled)
 
         def body(x: Array, layer: tuple[Params, Array, Array]) -> tuple[Array, tuple[Array, Array]]:
-            graph = self._play_graph if "to_qkv" in layer[0]["attention"] else self._graph
-            block = nnx.merge(graph, layer[0])
+            block = nnx.merge(self._graph_for(layer[0]), layer[0])
             q, k, v = block.attention.project(block.attention_norm(x))
             keys, values = put(layer[1], k, cache.cursor), put(layer[2], v, cache.cursor)
             flat = (x.shape[0], W * P, *k.shape[2:])
@@ -157,19 +168,28 @@ class TransformerStack:
         keys, values = (jnp.stack(parts) for parts in zip(*rings, strict=True))
         return Cache(keys, values, cursor, filled), out
 
+    def _graph_for(self, params: Params) -> nnx.GraphDef:
+        if "to_qkv" not in params["attention"]:
+            return self._graph
+        return self._tiled_graph if is_tiled(params["attention"]) else self._play_graph
+
     def unstacked(self, params: Params | list[Params]) -> list[Params]:
         """Parameters of each block, for `run_ahead` and for training."""
         if isinstance(params, list):
             return params
         return [jax.tree.map(lambda leaf, layer=layer: leaf[layer], params) for layer in range(self.config.layers)]
 
-    def for_play(self, params: Params) -> list[Params]:
-        """Parameters of each block for `run_frame`: apart, and with one matrix for queries, keys and values."""
+    def for_play(self, params: Params, stored: Stored | None = None) -> list[Params]:
+        """Parameters of each block for `run_frame`: apart, and with one matrix for queries, keys and values.
+
+        `stored` puts the matrices into fewer bits for rollouts one at a time: see `tiled_linear`.
+        """
         apart = self.unstacked(params)
-        return [{**block, "attention": merge_projections(block["attention"])} for block in apart]
+        merged = [{**block, "attention": merge_projections(block["attention"])} for block in apart]
+        return merged if stored is None else [tiled(block, stored) for block in merged]
 
     def from_play(self, blocks: list[Params]) -> list[Params]:
-        """Inverse of `for_play`: as `unstacked` has them."""
+        """Inverse of `for_play` in float32: as `unstacked` has them."""
         heads, kv_heads = self.config.heads, self.config.kv_heads
         return [{**one, "attention": split_projections(one["attention"], heads, kv_heads)} for one in blocks]
 
@@ -182,7 +202,7 @@ class TransformerStack:
         """
         config = self.config
         P, W = config.tokens_per_frame, config.window
-        place = jnp.arange(W * P, dtype=jnp.int32)
+        place = np.arange(W * P, dtype=np.int32)
 
         def cut(x: Array) -> Array:
             padded = jnp.pad(x, [(0, 0), (W, 0), (0, 0), (0, 0), (0, 0)])
@@ -190,7 +210,7 @@ class TransformerStack:
             return joined.reshape(joined.shape[0], W * P, *joined.shape[3:])
 
         def turned(x: Array) -> Array:
-            return rotate(x, place, config.rotary_dims) if config.rotary_dims else x
+            return rotate(x, place, config.rotary_dims, places=W * P) if config.rotary_dims else x
 
         seen_SN = jax.vmap(lambda start: held(place, P, W, jnp.minimum(start + 1, W)))(starts_S)
         of_blocks = tuple((turned(cut(k)), cut(v)) for k, v in zip(keys, values, strict=True))
@@ -213,7 +233,7 @@ class TransformerStack:
         config = self.config
         P, W = config.tokens_per_frame, config.window
         before = own[0][0].shape[1] if own else 0
-        place = jnp.arange(W * P + before + P, dtype=jnp.int32)
+        place = np.arange(W * P + before + P, dtype=np.int32)
         query_N = place[W * P + before :]
         mask_NS = window_mask(query_N, place, tokens_per_frame=P, window=W)
         past_mask = mask_NS[:, : W * P] & past.seen_BS[:, None, None, None]
@@ -223,7 +243,7 @@ class TransformerStack:
         ):
             block = nnx.merge(self._graph, params)
             query, key, value = block.attention.project(block.attention_norm(x_BPM))
-            query, key = block.attention.rotated(query, query_N), block.attention.rotated(key, query_N)
+            query, key = (block.attention.rotated(x, query_N, len(place)) for x in (query, key))
             if own_pair:
                 key, value = (jnp.concatenate(pair, axis=1) for pair in zip(own_pair, (key, value), strict=True))
             grown.append((key, value))
@@ -236,7 +256,7 @@ class TransformerStack:
         config = self.config
         P, W = config.tokens_per_frame, config.window
         B, N, _ = x_BNM.shape
-        place = jnp.arange(W * P + N, dtype=jnp.int32)
+        place = np.arange(W * P + N, dtype=np.int32)
         query = place[W * P :]
         written = (place >= W * P) | held(place, P, W, cache.filled)
         mask = window_mask(query, place, tokens_per_frame=P, window=W) & written

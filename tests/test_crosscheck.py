@@ -145,11 +145,12 @@ def test_one_changed_weight_shows_in_its_row(name: str, row: str) -> None:
 
 
 def test_another_rotary_layout_shows_in_the_attention_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    def half_split(x, place_N, dims):
+    def half_split(x, place_N, dims, *, places):
         """The other usual layout: channel i is paired with channel i + dims / 2."""
         order = np.argsort(np.concatenate([np.arange(0, dims, 2), np.arange(1, dims, 2)]))
         back = np.argsort(order)
-        turned = genie_jax.nn.rotate(jnp.concatenate([x[..., :dims][..., order], x[..., dims:]], -1), place_N, dims)
+        pairs = jnp.concatenate([x[..., :dims][..., order], x[..., dims:]], -1)
+        turned = genie_jax.nn.rotate(pairs, place_N, dims, places=places)
         return jnp.concatenate([turned[..., :dims][..., back], turned[..., dims:]], -1)
 
     monkeypatch.setattr(genie_jax.attention, "rotate", half_split)

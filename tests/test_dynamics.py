@@ -154,7 +154,7 @@ def test_query_head_j_reads_kv_head_j_modulo_their_number():
 
 def test_rotary_turns_neighbouring_channels_as_complex_numbers():
     x = jax.random.normal(jax.random.key(0), (1, 5, 1, 6))
-    turned = np.asarray(rotate(x, jnp.arange(5), 4))[0, :, 0]
+    turned = np.asarray(rotate(x, jnp.arange(5), 4, places=5))[0, :, 0]
     x = np.asarray(x)[0, :, 0]
     for pair, frequency in enumerate((1.0, 10000**-0.5)):
         number = (x[:, 2 * pair] + 1j * x[:, 2 * pair + 1]) * np.exp(1j * frequency * np.arange(5))

@@ -15,8 +15,9 @@ from worlds import make_world, moving_squares
 
 from app.cli import main
 from torch_bridge.mobile_stylegan import PlayDecoder, Student, StudentConfig
-from torch_bridge.runtimes import cache, choice, choose_runtime, probes
-from torch_bridge.runtimes.kinds import Unavailable, make_runtime
+from torch_bridge.runtimes import cache, choice, choose_runtime, measured, probes
+from torch_bridge.runtimes.kinds import make_runtime
+from torch_bridge.runtimes.measured import Unavailable
 from torch_bridge.world import World
 
 SMALL = StudentConfig(32, 16, (16, 8, 8))
@@ -26,7 +27,7 @@ WIDE = StudentConfig(32, 512, (512, 256, 128))  # the widths of `laptop`
 @pytest.fixture(autouse=True)
 def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GENIE_CACHE", str(tmp_path / "kept"))
-    monkeypatch.setattr(choice, "MEASURE_SECONDS", 0.0)
+    monkeypatch.setattr(measured, "MEASURE_SECONDS", 0.0)
     monkeypatch.setattr(choice, "COMPILED_ABOVE", 1e9)
     return tmp_path / "kept"
 
@@ -67,8 +68,8 @@ def test_a_runtime_draws_the_frames_of_eager(config: StudentConfig, rows: int, n
         assert ours.dtype == torch.uint8
         assert ours.shape == theirs.shape == (1, config.size, config.size, 3)
         apart = (ours.int() - theirs.int()).abs()
-        assert apart.max() <= choice.TOLERANCE
-        assert apart.float().mean() <= choice.MEAN_TOLERANCE
+        assert apart.max() <= measured.TOLERANCE
+        assert apart.float().mean() <= measured.MEAN_TOLERANCE
     assert not torch.equal(other(w_NLD[:1]), other(w_NLD[1:2]))
 
 
@@ -130,7 +131,7 @@ def test_what_draws_other_frames_is_left_out(monkeypatch: pytest.MonkeyPatch) ->
         runtime = make_runtime("eager", decoder, w)
         if name == "eager":
             return runtime
-        return lambda w: (runtime(w).int() + choice.TOLERANCE + 1).clamp(0, 255).to(torch.uint8)
+        return lambda w: (runtime(w).int() + measured.TOLERANCE + 1).clamp(0, 255).to(torch.uint8)
 
     monkeypatch.setattr(choice, "make_runtime", wrong)
     _, chosen = choose_runtime("measure", decoder_of(), w_of(SMALL))
@@ -223,7 +224,7 @@ def test_sessions_with_each_runtime(folder: Path) -> None:
         np.testing.assert_array_equal(batch, seen["eager"])  # whatever draws the sessions
     assert world.player.compiled_steps() == 1
     for name in ("onnx", "openvino"):
-        assert abs(seen[name] - seen["eager"]).max() <= choice.TOLERANCE
+        assert abs(seen[name] - seen["eager"]).max() <= measured.TOLERANCE
 
 
 def test_a_rollout_that_encodes_its_frames_is_that_of_single_steps(folder: Path) -> None:

@@ -100,6 +100,11 @@ class FrameCodec:
         yield from items.split(max(1, BATCH_PIXELS // self.size**2))
 
 
+def as_tensor(array: np.ndarray) -> Tensor:
+    """The array as a tensor; PyTorch wants memory that it could write, in an order that it knows."""
+    return torch.from_numpy(np.require(array, requirements=["C", "W"]))
+
+
 def _filled(module: Module, tensors: Mapping[str, np.ndarray], what: str) -> Module:
     try:
         module.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in tensors.items()})

@@ -1,7 +1,7 @@
 """The JAX half of a world: w and a code to the next w, one compiled step for reset, play and evaluation alike."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from genie_jax.dynamics import DynamicsConfig, DynamicsModel
 from genie_jax.flops import count_flops
 from genie_jax.nn import Params
 from genie_jax.ring_cache import Cache
+from genie_jax.tiled_linear import COMPILER_OPTIONS, Stored
 from genie_jax.trees import unflatten_tree
 from torch_bridge.manifest import parse_config
 
@@ -42,6 +43,12 @@ class Knobs(NamedTuple):
     noise_level: Float[Array, ""]
     clamp: Float[Array, ""]
     temperature: Float[Array, ""]
+
+
+class Step(Protocol):
+    """A step of the dynamics: see `LatentPlayer.step`."""
+
+    def __call__(self, state: LatentState, codes_B: Array, knobs: Knobs) -> tuple[LatentState, Array]: ...
 
 
 class LatentPlayer:
@@ -106,6 +113,21 @@ class LatentPlayer:
     def step(self, state: LatentState, codes_B: Int[Array, " B"], knobs: Knobs) -> tuple[LatentState, Array]:
         """Take one code in each rollout: the state after it (the given one is used up), and w_BLD for the decoder."""
         return self._step(self._params, (self.w_mean_LD, self.w_std_LD), state, codes_B, knobs)
+
+    def step_by(self, stored: Stored) -> Step:
+        """`step` for one rollout, whose blocks' weights are read in fewer bits: see `genie_jax.tiled_linear`.
+
+        Raises:
+            JaxRuntimeError: this version of JAX does not know the compiler's options that it needs.
+        """
+        params = jax.jit(lambda params: self.model.for_play(params, stored))(self.params)
+        jitted = jax.jit(self._one_step, donate_argnums=2, compiler_options=COMPILER_OPTIONS)
+        stats = (self.w_mean_LD, self.w_std_LD)
+
+        def step(state: LatentState, codes_B: Int[Array, " B"], knobs: Knobs) -> tuple[LatentState, Array]:
+            return jitted(params, stats, state, codes_B, knobs)
+
+        return step
 
     def _one_step(
         self, params: Params, stats: tuple[Array, Array], state: LatentState, codes_B: Array, knobs: Knobs

@@ -23,7 +23,7 @@ from torch_bridge.action_reader import ActionReader
 from torch_bridge.bundle import Prompts, Tensors, read_world, write_world
 from torch_bridge.devices import torch_device
 from torch_bridge.exchange import to_jax, to_torch
-from torch_bridge.frame_codec import FrameCodec, count_decoder_flops, count_encoder_flops, count_parameters
+from torch_bridge.frame_codec import FrameCodec, as_tensor
 from torch_bridge.latent_player import Knobs, LatentPlayer, LatentState
 from torch_bridge.manifest import Code, WorldManifest
 from torch_bridge.notebook import world_html
@@ -31,8 +31,9 @@ from torch_bridge.part_agreement import check_agreement
 from torch_bridge.play_arguments import Codes, Frames, check_codes, check_frames
 from torch_bridge.play_settings import check_knobs, check_steps, seeds_of
 from torch_bridge.rollout_batches import batch_steps
-from torch_bridge.runtimes import choose_runtime, probes
+from torch_bridge.runtimes import choose_runtime, choose_weights, probes
 from torch_bridge.session import Session
+from torch_bridge.world_costs import gflop_of, parameters_of
 
 
 class World:
@@ -45,8 +46,8 @@ class World:
     Args:
         manifest, tensors, prompts: as `read_world` gives them.
         device: "auto", "cpu", "cuda" or "mps".
-        runtime: what draws the frames of a session: see `use_runtime`. Batches of frames are always drawn by "eager",
-            so that no evaluation depends on it.
+        runtime, weights: what draws the frames of a session, and how the dynamics' weights are read in it: see
+            `use_runtime`, `use_weights`. Batches are always "eager" and "float32": no evaluation depends on these.
 
     Raises:
         ValueError: a part's config or tensors do not fit, or there is no such device or runtime.
@@ -60,6 +61,7 @@ class World:
         *,
         device: str = "auto",
         runtime: str = "eager",
+        weights: str = "float32",
     ) -> None:
         self.config, self.prompts = manifest, prompts
         self._tensors = tensors
@@ -74,29 +76,47 @@ class World:
         codes = np.arange(len(manifest.codes), dtype=np.int32)
         self._code_arrays = [jax.device_put(codes[k : k + 1], self.jax_device) for k in codes]
         self.use_runtime(runtime)
+        self.use_weights(weights)
         self._session = Session(self)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], device: str = "auto", runtime: str = "eager") -> World:
+    def load(
+        cls, path: str | os.PathLike[str], device: str = "auto", runtime: str = "eager", weights: str = "float32"
+    ) -> World:
         """The world of a folder, or of the run in a folder.
 
         Raises:
             ValueError: names the file that is missing, damaged or newer than this program, and what to do.
         """
-        return cls(*read_world(path), device=device, runtime=runtime)
+        return cls(*read_world(path), device=device, runtime=runtime, weights=weights)
 
     def use_runtime(self, name: str) -> None:
         """What draws the frames of all sessions from now on.
 
         Args:
-            name: "eager", "onnx", "compile"; "auto" for the fastest, measured once on
-                this machine for this world and kept (`runtimes.cache`); "measure" to measure anew.
+            name: "eager", "onnx", "openvino", "compile"; "auto" for the fastest, measured once on this machine for
+                this world and kept (`runtimes.cache`); "measure" to measure anew.
 
         Raises:
             ValueError: there is no such runtime, this machine cannot run it, or its frames are not those of "eager".
         """
-        probes_NLD = probes(np.asarray(self.player.w_mean_LD), np.asarray(self.player.w_std_LD))
-        self._draw, self.runtime = choose_runtime(name, self.codec.decoder, probes_NLD.to(self.codec.device))
+        self._draw, self.runtime = choose_runtime(name, self.codec.decoder, self._probes().to(self.codec.device))
+
+    def use_weights(self, name: str) -> None:
+        """In how many bits the steps of all sessions read the dynamics' weights from now on.
+
+        Args:
+            name: "float32", "float16", "int8"; "auto" and "measure" as in `use_runtime`.
+
+        Raises:
+            ValueError: there is no such form, it is none for this device, or its frames are not those of "float32".
+        """
+        self._step, self.weights = choose_weights(
+            name, self.player, self._probes().numpy(), self.knobs(), lambda w: self.codec.decode(to_torch(w))
+        )
+
+    def _probes(self) -> torch.Tensor:
+        return probes(np.asarray(self.player.w_mean_LD), np.asarray(self.player.w_std_LD))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the world as a folder, in place of the world that is there, if any."""
@@ -151,21 +171,21 @@ class World:
 
     def encode(self, frames: Frames) -> Float[np.ndarray, "T L D"]:
         """w of each frame."""
-        return self.codec.encode(_tensor(check_frames(frames))).cpu().numpy()
+        return self.codec.encode(as_tensor(check_frames(frames))).cpu().numpy()
 
     def decode(self, w: Float[np.ndarray, "T L D"]) -> Frames:
         """The frame of each w."""
         w = np.asarray(w, np.float32)
         if w.ndim != 3 or w.shape[1:] != (self.config.rows, self.config.style_dim) or not len(w):
             raise ValueError(f"w must be (T, {self.config.rows}, {self.config.style_dim}), not {w.shape}.")
-        return self.codec.decode(_tensor(w)).cpu().numpy()
+        return self.codec.decode(as_tensor(w)).cpu().numpy()
 
     def infer_actions(self, frames: Frames) -> Int[np.ndarray, " Tm1"]:
         """The code of each pair of consecutive frames."""
         frames = check_frames(frames)
         if self.actions.reads_frames:
-            maps = self.codec.features(_tensor(frames)).cpu().numpy() if self.actions.reads_features else None
-            return self.actions.infer(self.codec.resize(_tensor(frames)).cpu().numpy(), maps)
+            maps = self.codec.features(as_tensor(frames)).cpu().numpy() if self.actions.reads_features else None
+            return self.actions.infer(self.codec.resize(as_tensor(frames)).cpu().numpy(), maps)
         mean_LD, std_LD = np.asarray(self.player.w_mean_LD), np.asarray(self.player.w_std_LD)
         return self.actions.infer((self.encode(frames) - mean_LD) / std_LD)
 
@@ -239,7 +259,7 @@ class World:
             codes = np.stack([self.infer_actions(frames) for frames in recent])
         else:
             codes = self.check_codes(codes_BTm1, batch, length - 1)[:, length - 1 - kept :]
-        w_BTLD = self.codec.encode(_tensor(flat)).unflatten(0, (batch, kept + 1))
+        w_BTLD = self.codec.encode(as_tensor(flat)).unflatten(0, (batch, kept + 1))
         w_TBLD = [to_jax(w_BLD, device=self.jax_device) for w_BLD in w_BTLD.unbind(1)]
         seeds_B = seeds_of(seed, np.arange(batch) if numbers_B is None else numbers_B)
         seeds_B, *codes_T = jax.device_put([seeds_B, *codes.T], self.jax_device)
@@ -253,7 +273,7 @@ class World:
         The frame is on the codec's device, where it may still be computed: the next step can be queued before it is
         fetched. With `reencode` the state goes on from the w of that frame: see `reencode_every`.
         """
-        state, w_BLD = self.player.step(state, self._code_arrays[code], knobs)
+        state, w_BLD = self._step(state, self._code_arrays[code], knobs)
         frame_BHWC = self._draw(to_torch(w_BLD, device=self.codec.device))
         return self.reencoded(state, frame_BHWC) if reencode else state, frame_BHWC
 
@@ -314,31 +334,14 @@ class World:
 
     def parameters(self) -> dict[str, int]:
         """Numbers that play loads, by part, and their total."""
-        parts = {
-            "encoder": count_parameters(self.codec.encoder),
-            "decoder": count_parameters(self.codec.decoder),
-            "actions": self.actions.parameters(),
-            "dynamics": self.player.parameters(),
-        }
-        return {**parts, "total": sum(parts.values())}
+        return parameters_of(self)
 
     def gflop_per_frame(self) -> dict[str, float]:
         """Arithmetic of one step by part, and the total, in 10^9 operations (two a multiply-add).
 
         The encoder's part is that of re-encoding, spread over the steps between two encodings.
         """
-        every = self.reencode_every()
-        parts = {
-            "decoder": count_decoder_flops(self.codec, self.config.rows, self.config.style_dim) / 1e9,
-            "dynamics": self.player.flops() / 1e9,
-            "encoder": count_encoder_flops(self.codec) / 1e9 / every if every else 0.0,
-        }
-        return {**parts, "total": sum(parts.values())}
-
-
-def _tensor(array: np.ndarray) -> torch.Tensor:
-    """The array as a tensor; PyTorch wants memory that it could write, in an order that it knows."""
-    return torch.from_numpy(np.require(array, requirements=["C", "W"]))
+        return gflop_of(self)
 
 
 def _jax_device(wanted: str) -> jax.Device:

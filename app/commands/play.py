@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from app.commands.devices import add_device_option
-from app.worlds import add_runtime_option
+from app.worlds import add_speed_options
 from train.errors import UserError
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--idle", type=float, default=15, metavar="MINUTES", help="after which a page is sent away (default: 15)"
     )
-    add_runtime_option(parser, "auto")
+    add_speed_options(parser, runtime="auto", weights="auto")
     add_device_option(parser)
 
 
@@ -69,12 +69,13 @@ def run(args: argparse.Namespace) -> int:
         path = choose_world(args.world)
         place = path.resolve()  # "." has no name
         name = place.name if is_bundled(path) or place.name != "world" else place.parent.name
-        if args.runtime in ("auto", "measure", "compile"):
-            print("choosing what draws the frames; a large world takes up to a minute, the first time", flush=True)
-        world = load_world(path, args.device, args.runtime)
+        if {args.runtime, args.weights} & {"auto", "measure", "compile"}:
+            print("choosing how to compute the frames; a large world takes up to a minute, the first time", flush=True)
+        world = load_world(path, args.device, args.runtime, args.weights)
         if not world.prompts:
             print("this world has no prompt of its own: drop an image or a short video on the page", file=sys.stderr)
         print(f"drawn by {world.runtime}")
+        print(f"weights of the dynamics in {world.weights}")
         print(f"{name}: {world.size}x{world.size}, {warm_up(world):.1f} ms a frame on this machine", flush=True)
         serve(world, name, listening, args)
     return 0

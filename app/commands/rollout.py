@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from app.commands.devices import add_device_option
-from app.worlds import add_runtime_option
+from app.worlds import add_speed_options
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,7 +54,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--reencode", type=int, metavar="N", help="go on from the encoded frame every N steps; 0: never"
     )
     parser.add_argument("--plain", action="store_true", help="the frames alone, without the panel of codes")
-    add_runtime_option(parser, "eager")
+    add_speed_options(parser, runtime="eager", weights="float32")
     add_device_option(parser)
 
 
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
 
     for path in args.out:
         check_film_path(path)
-    world = load_world(choose_world(args.world), args.device, args.runtime)
+    world = load_world(choose_world(args.world), args.device, args.runtime, args.weights)
     usage, names = [code.usage for code in world.codes], [code.name for code in world.codes]
     codes = parse_actions(args.actions, args.steps, usage, args.seed, names)
     name, prompt = find_prompt(
@@ -88,6 +88,8 @@ def run(args: argparse.Namespace) -> int:
     films = ", ".join(args.out)
     if args.runtime != "eager":
         print(f"drawn by {world.runtime}")
+    if args.weights != "float32":
+        print(f"weights of the dynamics in {world.weights}")
     print(f"{len(codes)} frames of {world.size}x{world.size} from prompt {name}, {rate:.1f} frames/s: {films}")
     return 0
 

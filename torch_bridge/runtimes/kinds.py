@@ -20,12 +20,9 @@ from torch import Tensor
 
 from torch_bridge.mobile_stylegan import PlayDecoder
 from torch_bridge.runtimes.frame_net import FrameNet
+from torch_bridge.runtimes.measured import Unavailable
 
 FrameRuntime = Callable[[Float[Tensor, "B L D"]], UInt8[Tensor, "B H W C"]]
-
-
-class Unavailable(ValueError):
-    """This machine, or this installation, has no such runtime: the text says why."""
 
 
 def make_runtime(name: str, decoder: PlayDecoder, w_BLD: Float[Tensor, "B L D"]) -> FrameRuntime:
