@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch_bridge.world import World
 
 RUNTIME_WORDS = ("eager", "onnx", "openvino", "compile", "auto", "measure")
-WEIGHTS_WORDS = ("float32", "float16", "int8", "auto", "measure")
+WEIGHTS_WORDS = ("float32", "float16", "auto", "measure")
 BUNDLED = Path(__file__).with_name("bundled") / "doom"
 
 
@@ -117,14 +117,14 @@ def add_speed_options(parser: "argparse.ArgumentParser", *, runtime: str, weight
         "--runtime",
         metavar="|".join(RUNTIME_WORDS),
         default=runtime,
-        help="what draws the frames; auto: the fastest, measured once on this machine and remembered; "
+        help="what draws and encodes frames; auto: the fastest, measured once on this machine and remembered; "
         f"measure: measured anew (default: {runtime})",
     )
     parser.add_argument(
         "--weights",
         metavar="|".join(WEIGHTS_WORDS),
         default=weights,
-        help=f"in how many bits the dynamics read their weights; auto and measure likewise (default: {weights})",
+        help=f"in what precision the dynamics read their weights; auto and measure likewise (default: {weights})",
     )
 
 

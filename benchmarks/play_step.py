@@ -8,9 +8,10 @@ The limit of a step is the time that this machine needs for the arithmetic and f
 
     limit = flop of (decoder + encoder / re-encoding interval) / sgemm rate + bytes of the dynamics' weights / copy rate
 
-where the bytes are those of the form that the weights are read in (`--weights`), so fewer bits have a lower limit too.
+where the bytes are those of the form that the weights are read in (`--weights`), so half precision has a lower limit.
 
-In play a step follows a step, so each measured call follows one of its own kind, which is not measured.
+In play a step follows a step, so each measured call follows two of its own kind, which are not measured. Steps that
+encode their frame anew are among the measured ones as often as in play.
 The rates are those of a large float32 matrix product and of a copy of memory beyond the caches (bytes read and written)
 from the same rounds. A step reads every weight of the dynamics once, for one vector: its arithmetic is not counted.
 `share` is limit / median. Convolutions that are not matrix products (depthwise ones), activations and rearrangements
@@ -39,7 +40,7 @@ from torch_bridge.stylegan2 import Generator, GeneratorConfig
 from torch_bridge.world import World
 
 RUNTIMES = ("eager", "onnx", "openvino", "compile")
-WEIGHTS = ("float32", "float16", "int8")
+WEIGHTS = ("float32", "float16")
 CODE = 0
 FRAME_SECONDS, SHARE = 1 / 60, 0.8  # what must hold: one of both
 
@@ -89,6 +90,7 @@ def rows_of(result: dict[str, Any]) -> list[Row]:
     times, best = result["times"], result["best"]
     runtime, weights = best.split()
     step, drawn, peer = (Times(**times[name]) for name in (f"step {best}", f"frame {runtime}", "StyleGAN2 eager"))
+    encoded, eager = (Times(**times[f"encode {name}"]) for name in (runtime, "eager"))
     limit, share = result["limit_seconds"][weights], result["share"][best]
     fast = step.median <= FRAME_SECONDS or share >= SHARE
     goal = f"at most {FRAME_SECONDS * 1e3:.1f} ms or {SHARE:.0%} of the limit"
@@ -105,7 +107,7 @@ def rows_of(result: dict[str, Any]) -> list[Row]:
         holds=fast,
     )
     whole = Times(**times["latent step float32"])
-    fewer = [
+    half = [
         compare(f"latent step, weights in {name}", Times(**times[f"latent step {name}"]), "float32", whole)
         for name in WEIGHTS[1:]
         if f"latent step {name}" in times
@@ -119,7 +121,8 @@ def rows_of(result: dict[str, Any]) -> list[Row]:
         shown,
         figure("95th percentile of a step, over the median", step.p95 / step.median, "", most=1.5),
         compare(f"a frame by {runtime}", drawn, "eager StyleGAN2", peer),
-        *fewer,
+        compare(f"a frame encoded by {runtime}", encoded, "eager", eager),
+        *half,
         *far,
         figure(f"memory grown over 90% of {memory['steps']} steps", memory["growth"] / 2**20, "MiB"),
     ]
@@ -132,7 +135,7 @@ def prompt_of(world: World) -> np.ndarray:
 
 
 def step_costs(world: World, runtimes: list[str], weights: list[str], rounds: int) -> dict[str, Any]:
-    """Times of `World.step` by each runtime and form of weights, of its parts, of limits and peer, in the same rounds."""
+    """Times of `World.step` by runtimes and forms of weights, of its parts, of limits and peer, in the same rounds."""
     device, size = world.codec.device, world.size
     product, copy = (
         Matmul(512 if size < 256 else 1536, device=device.type),
@@ -161,15 +164,14 @@ def step_costs(world: World, runtimes: list[str], weights: list[str], rounds: in
     for runtime in usable(world.use_runtime, runtimes):
         functions |= {f"step {runtime} {form}": stepper(world, step) for form, step in steps.items()}
         functions[f"frame {runtime}"] = drawer(world)
+        functions[f"encode {runtime}"] = encoder(world)
 
     @torch.inference_mode()
     def stylegan2() -> None:
         to_uint8(peer.synthesis(w_BD, noise="fixed")).cpu()
 
     functions["StyleGAN2 eager"] = stylegan2
-    frame = torch.zeros(1, size, size, 3, dtype=torch.uint8)
-    functions["encode a frame"] = lambda: world.codec.encode(frame).cpu()
-    times = interleaved(functions, rounds=rounds, warmup=3, lead=1)
+    times = interleaved(functions, rounds=rounds, warmup=3, lead=2)  # so that one in 8 of the measured steps encodes
     gflop, numbers = world.gflop_per_frame(), world.parameters()["dynamics"]
     rates = {"sgemm_flops": product.flop / times["sgemm"].median, "copy_bytes": copy.octets / times["copy"].median}
     drawn = 1e9 * (gflop["decoder"] + gflop["encoder"]) / rates["sgemm_flops"]
@@ -194,11 +196,11 @@ def step_costs(world: World, runtimes: list[str], weights: list[str], rounds: in
 
 def stepper(world: World, step: Any) -> Any:
     """`World.step` of a session of its own, by the runtime that the world has now and the given latent step."""
-    drawn, session = world._draw, world.session()
+    drawn, encode, session = world._draw, world._encode, world.session()
     session.reset(prompt_of(world))
 
     def one() -> None:
-        world._draw, world._step = drawn, step
+        world._draw, world._encode, world._step = drawn, encode, step
         session.step(CODE)
 
     return one
@@ -209,6 +211,12 @@ def drawer(world: World) -> Any:
     draw = world._draw
     w_BLD = torch.zeros(1, world.config.rows, world.config.style_dim, device=world.codec.device)
     return lambda: draw(w_BLD).cpu()
+
+
+def encoder(world: World) -> Any:
+    """One frame encoded by the runtime that the world has now."""
+    encode, frame = world._encode, torch.zeros(1, world.size, world.size, 3, dtype=torch.uint8)
+    return lambda: encode(frame.to(world.codec.device)).cpu()
 
 
 def latent_stepper(world: World, step: Any) -> Any:

@@ -17,7 +17,7 @@ from train.presets import preset
 
 
 def random_world(name: str, device: str = "auto") -> World:
-    """The world of a preset, with weights as they are before training and w of mean 0 and deviation 1."""
+    """The world of a preset as it would be packed, with weights as before training and w of mean 0 and deviation 1."""
     config = preset(name)
     encoder, student = config.encoder.model, config.student.model
     actions, dynamics = LatentActionModel(config.actions.model), DynamicsModel(config.dynamics.model)
@@ -28,9 +28,12 @@ def random_world(name: str, device: str = "auto") -> World:
     params = actions.init(keys[0])
     pairs = {"params": params, "vq": actions.init_quantizer(keys[1])}
     tensors["actions"] = flatten_tree(jax.tree.map(np.asarray, pairs))
+    learned = dynamics.init(keys[2])
+    head = learned["head"]["project_out"]  # of presets, which regress: it starts at zero, and steps would be copies
+    head["kernel"] = 0.02 * jax.random.normal(keys[2], head["kernel"].shape)
     row = (encoder.rows, encoder.style_dim)
-    learned = {"params": dynamics.init(keys[2]), "w_mean": np.zeros(row, np.float32), "w_std": np.ones(row, np.float32)}
-    tensors["dynamics"] = flatten_tree(jax.tree.map(np.asarray, learned))
+    statistics = {"w_mean": np.zeros(row, np.float32), "w_std": np.ones(row, np.float32)}
+    tensors["dynamics"] = flatten_tree(jax.tree.map(np.asarray, {"params": learned, **statistics}))
     manifest = WorldManifest(
         size=config.size,
         fps=15.0,
@@ -42,6 +45,7 @@ def random_world(name: str, device: str = "auto") -> World:
         student=asdict(student),
         actions=asdict(config.actions.model),
         dynamics=asdict(config.dynamics.model),
+        reencode_every=config.world.reencode_every,
     )
     return World(manifest, tensors, {"noise": noise_clip(config.size)}, device=device)
 

@@ -64,3 +64,9 @@ def use_device(wanted: str = "auto") -> jax.Device:
     device = devices(choose(wanted, present()))[0]
     jax.config.update("jax_default_device", device)
     return device
+
+
+def beside(wanted: str) -> jax.Device:
+    """JAX's device beside PyTorch's of a kind. Where only PyTorch reaches Apple's GPU, it is the CPU."""
+    seen = present()
+    return devices(choose("cpu" if wanted == "mps" and "mps" not in seen else wanted, seen))[0]

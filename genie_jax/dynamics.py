@@ -21,7 +21,6 @@ from genie_jax.flow_head import FlowHead
 from genie_jax.flow_loss import flow_clip_loss
 from genie_jax.nn import Params, RMSNorm, graph_of, linear, split
 from genie_jax.ring_cache import Cache, empty_cache
-from genie_jax.tiled_linear import Stored
 from genie_jax.transformer import Own, Past, TransformerStack
 
 
@@ -197,14 +196,14 @@ class DynamicsModel:
         """Inverse of `apart`: parameters as `init` makes them."""
         return {**params, "blocks": jax.tree.map(lambda *leaves: jnp.stack(leaves), *params["blocks"])}
 
-    def for_play(self, params: Params, stored: Stored | None = None) -> Params:
+    def for_play(self, params: Params, *, half: bool = False) -> Params:
         """Parameters of `init` in the form in which `step` is fastest; see `from_play`.
 
         Args:
             params: of `init`.
-            stored: how the blocks' matrices are kept for one rollout at a time (`tiled_linear`); None for float32.
+            half: store the blocks' matrices in half precision, for one rollout at a time (`tiled_linear`).
         """
-        return {**params, "blocks": self.blocks.for_play(params["blocks"], stored)}
+        return {**params, "blocks": self.blocks.for_play(params["blocks"], half=half)}
 
     def from_play(self, params: Params) -> Params:
         """Inverse of `for_play` in float32."""

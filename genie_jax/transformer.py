@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Int
 from genie_jax.attention import Attention, merge_projections, split_projections, window_mask
 from genie_jax.nn import Activation, FeedForward, MakeLinear, Params, RMSNorm, graph_of, linear, rotate, split
 from genie_jax.ring_cache import Cache, held, in_order, places, put
-from genie_jax.tiled_linear import Stored, TiledLinear, is_tiled, tiled
+from genie_jax.tiled_linear import TiledLinear, is_tiled, tiled
 
 
 class Past(NamedTuple):
@@ -179,14 +179,14 @@ class TransformerStack:
             return params
         return [jax.tree.map(lambda leaf, layer=layer: leaf[layer], params) for layer in range(self.config.layers)]
 
-    def for_play(self, params: Params, stored: Stored | None = None) -> list[Params]:
+    def for_play(self, params: Params, *, half: bool = False) -> list[Params]:
         """Parameters of each block for `run_frame`: apart, and with one matrix for queries, keys and values.
 
-        `stored` puts the matrices into fewer bits for rollouts one at a time: see `tiled_linear`.
+        `half` stores the matrices in half precision, for rollouts one at a time: see `tiled_linear`.
         """
         apart = self.unstacked(params)
         merged = [{**block, "attention": merge_projections(block["attention"])} for block in apart]
-        return merged if stored is None else [tiled(block, stored) for block in merged]
+        return [tiled(block) for block in merged] if half else merged
 
     def from_play(self, blocks: list[Params]) -> list[Params]:
         """Inverse of `for_play` in float32: as `unstacked` has them."""

@@ -17,13 +17,21 @@ def test_quick_run_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     monkeypatch.setattr(sys, "argv", ["play_step.py", "--quick", "-o", str(out)])
     play_step.main()
     result = json.loads(out.read_text())
-    assert {"step eager", "step onnx", "frame onnx", "latent step", "sgemm", "copy", "StyleGAN2 eager"} <= set(
-        result["times"]
-    )
+    assert {
+        "step eager float32",
+        "step onnx float16",
+        "frame onnx",
+        "encode onnx",
+        "latent step float16",
+        "StyleGAN2 eager",
+    } <= set(result["times"])
     assert all(times["median"] > 0 for times in result["times"].values())
     limit = result["limit_seconds"]
-    assert limit["total"] == pytest.approx(limit["drawing"] + limit["dynamics"])
-    assert result["share"]["eager"] == pytest.approx(limit["total"] / result["times"]["step eager"]["median"])
+    read = {form: octets / result["rates"]["copy_bytes"] for form, octets in result["weight_bytes"].items()}
+    assert read["float32"] == pytest.approx(2 * read["float16"])
+    assert {form: limit[form] - limit["drawing"] for form in read} == pytest.approx(read)
+    step = result["times"]["step eager float16"]["median"]
+    assert result["share"]["eager float16"] == pytest.approx(limit["float16"] / step)
     assert set(result["latent_step"]["at"]) == {"10", "200"}
     assert result["latent_step"]["compiled"] == 1
     assert result["memory"]["steps"] == 200

@@ -15,8 +15,8 @@ from worlds import make_world, moving_squares
 
 from app.cli import main
 from torch_bridge.mobile_stylegan import PlayDecoder, Student, StudentConfig
-from torch_bridge.runtimes import cache, choice, choose_runtime, measured, probes
-from torch_bridge.runtimes.kinds import make_runtime
+from torch_bridge.runtimes import cache, choice, choose_runtime, decoder_part, measured, probes
+from torch_bridge.runtimes.kinds import Runtime, make_runtime
 from torch_bridge.runtimes.measured import Unavailable
 from torch_bridge.world import World
 
@@ -43,6 +43,10 @@ def decoder_of(config: StudentConfig = SMALL, *, noisy: bool = False, seed: int 
         return student.for_play(noise).eval()
 
 
+def runtime_of(kind: str, decoder: PlayDecoder, w_NLD: torch.Tensor) -> Runtime:
+    return make_runtime(kind, decoder_part(decoder, w_NLD).network, w_NLD[:1])
+
+
 def w_of(config: StudentConfig, rows: int = 1, count: int = 4) -> torch.Tensor:
     shape = (rows + config.map_rows, config.style_dim)
     return probes(np.zeros(shape, np.float32), np.ones(shape, np.float32), count)
@@ -62,7 +66,7 @@ def w_of(config: StudentConfig, rows: int = 1, count: int = 4) -> torch.Tensor:
 )
 def test_a_runtime_draws_the_frames_of_eager(config: StudentConfig, rows: int, noisy: bool, name: str) -> None:
     decoder, w_NLD = decoder_of(config, noisy=noisy), w_of(config, rows)
-    eager, other = (make_runtime(kind, decoder, w_NLD[:1]) for kind in ("eager", name))
+    eager, other = (runtime_of(kind, decoder, w_NLD) for kind in ("eager", name))
     for w_LD in w_NLD:
         ours, theirs = other(w_LD[None]), eager(w_LD[None])
         assert ours.dtype == torch.uint8
@@ -76,15 +80,15 @@ def test_a_runtime_draws_the_frames_of_eager(config: StudentConfig, rows: int, n
 def test_a_machine_without_a_compiler_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda _: None)
     with pytest.raises(Unavailable, match=r"needs a C\+\+ compiler"):
-        choose_runtime("compile", decoder_of(), w_of(SMALL))
+        choose_runtime("compile", decoder_part(decoder_of(), w_of(SMALL)))
 
 
 def test_an_installation_without_them_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     for name, packages in (("onnx", "onnx onnxruntime"), ("openvino", "openvino")):
         with pytest.raises(Unavailable, match=f"pip install {packages}"):
-            choose_runtime(name, decoder_of(), w_of(SMALL))
-    _, chosen = choose_runtime("auto", decoder_of(), w_of(SMALL))
+            choose_runtime(name, decoder_part(decoder_of(), w_of(SMALL)))
+    _, chosen = choose_runtime("auto", decoder_part(decoder_of(), w_of(SMALL)))
     assert set(chosen.left_out) == {"onnx", "openvino"}
     assert set(chosen.seconds) == {"eager"}
 
@@ -95,7 +99,9 @@ def test_openvino_reports_nothing(tmp_path: Path) -> None:
 import sys, torch
 from torch_bridge.mobile_stylegan import Student, StudentConfig
 from torch_bridge.runtimes.kinds import make_runtime
-make_runtime("openvino", Student(StudentConfig(32, 16, (16, 8, 8))).for_play().eval(), torch.zeros(1, 1, 16))
+from torch_bridge.runtimes.parts import decoder_part
+part = decoder_part(Student(StudentConfig(32, 16, (16, 8, 8))).for_play().eval(), torch.zeros(1, 1, 16))
+make_runtime("openvino", part.network, part.probes)
 assert "openvino" in sys.modules and "openvino_telemetry" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", script], env=os.environ | {"HOME": str(tmp_path)}, check=True)
@@ -103,7 +109,7 @@ assert "openvino" in sys.modules and "openvino_telemetry" not in sys.modules
 
 
 def test_frames_of_openvino_are_the_callers_own() -> None:
-    runtime, w_NLD = make_runtime("openvino", decoder_of(), w_of(SMALL)[:1]), w_of(SMALL)
+    runtime, w_NLD = runtime_of("openvino", decoder_of(), w_of(SMALL)), w_of(SMALL)
     first = runtime(w_NLD[:1])
     kept = first.clone()
     runtime(w_NLD[1:2])
@@ -117,37 +123,37 @@ def test_a_runtime_that_cannot_draw_is_left_out(monkeypatch: pytest.MonkeyPatch,
 
     monkeypatch.setattr(f"torch_bridge.runtimes.kinds.{kind}.__call__", fails)
     with pytest.raises(Unavailable, match=r"fails here: no such instruction\. Choose another runtime"):
-        choose_runtime(name, decoder_of(), w_of(SMALL))
-    assert name in choose_runtime("auto", decoder_of(), w_of(SMALL))[1].left_out
+        choose_runtime(name, decoder_part(decoder_of(), w_of(SMALL)))
+    assert name in choose_runtime("auto", decoder_part(decoder_of(), w_of(SMALL)))[1].left_out
 
 
 def test_an_unknown_name_is_refused() -> None:
     with pytest.raises(ValueError, match=r"no runtime 'fast'\. Choose one of eager, "):
-        choose_runtime("fast", decoder_of(), w_of(SMALL))
+        choose_runtime("fast", decoder_part(decoder_of(), w_of(SMALL)))
 
 
 def test_what_draws_other_frames_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    def wrong(name: str, decoder: PlayDecoder, w: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
-        runtime = make_runtime("eager", decoder, w)
+    def wrong(name: str, network: Callable[[str], torch.nn.Module], w: torch.Tensor) -> Runtime:
+        runtime = make_runtime("eager", network, w)
         if name == "eager":
             return runtime
         return lambda w: (runtime(w).int() + measured.TOLERANCE + 1).clamp(0, 255).to(torch.uint8)
 
     monkeypatch.setattr(choice, "make_runtime", wrong)
-    _, chosen = choose_runtime("measure", decoder_of(), w_of(SMALL))
+    _, chosen = choose_runtime("measure", decoder_part(decoder_of(), w_of(SMALL)))
     assert chosen.name == "eager"
     assert "up to 3 grey levels apart" in chosen.left_out["onnx"]
-    with pytest.raises(ValueError, match="'onnx' draws other frames: up to 3"):
-        choose_runtime("onnx", decoder_of(), w_of(SMALL))
+    with pytest.raises(ValueError, match="'onnx' has other frames: up to 3"):
+        choose_runtime("onnx", decoder_part(decoder_of(), w_of(SMALL)))
 
 
 def test_the_choice_is_measured_once_and_kept(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoder, w = decoder_of(), w_of(SMALL)
-    _, first = choose_runtime("auto", decoder, w)
+    _, first = choose_runtime("auto", decoder_part(decoder, w))
     assert (first.how, set(first.seconds) | set(first.left_out)) == ("measured", set(choice.MEASURED))
     assert len(list(kept.iterdir())) == 1
     monkeypatch.setattr(choice, "_measure", lambda *_: pytest.fail("measured again"))
-    _, second = choose_runtime("auto", decoder, w)
+    _, second = choose_runtime("auto", decoder_part(decoder, w))
     assert second == dataclasses.replace(first, how="cached")
 
 
@@ -163,21 +169,21 @@ def test_compiling_is_for_decoders_that_need_it(monkeypatch: pytest.MonkeyPatch,
 
     monkeypatch.setattr(choice, "make_runtime", noted)
     monkeypatch.setattr(choice, "COMPILED_ABOVE", above)
-    _, chosen = choose_runtime("auto", decoder_of(), w_of(SMALL))
+    _, chosen = choose_runtime("auto", decoder_part(decoder_of(), w_of(SMALL)))
     assert ("compile" in asked, "compile" in chosen.seconds) == (tried, tried)
 
 
 def test_the_choice_of_another_decoder_is_another() -> None:
-    choose_runtime("auto", decoder_of(), w_of(SMALL))
-    assert choose_runtime("auto", decoder_of(seed=1), w_of(SMALL))[1].how == "measured"
-    assert choose_runtime("auto", decoder_of(), w_of(SMALL, SMALL.rows))[1].how == "measured"
-    assert choose_runtime("measure", decoder_of(), w_of(SMALL))[1].how == "measured"
-    assert choose_runtime("auto", decoder_of(), w_of(SMALL))[1].how == "cached"
+    choose_runtime("auto", decoder_part(decoder_of(), w_of(SMALL)))
+    assert choose_runtime("auto", decoder_part(decoder_of(seed=1), w_of(SMALL)))[1].how == "measured"
+    assert choose_runtime("auto", decoder_part(decoder_of(), w_of(SMALL, SMALL.rows)))[1].how == "measured"
+    assert choose_runtime("measure", decoder_part(decoder_of(), w_of(SMALL)))[1].how == "measured"
+    assert choose_runtime("auto", decoder_part(decoder_of(), w_of(SMALL)))[1].how == "cached"
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"key": 1}', "foreign", "name", "seconds"])
 def test_a_damaged_file_is_measured_anew(kept: Path, damage: str) -> None:
-    choose_runtime("auto", decoder_of(), w_of(SMALL))
+    choose_runtime("auto", decoder_part(decoder_of(), w_of(SMALL)))
     (file,) = kept.iterdir()
     stored = json.loads(file.read_text())
     if damage == "foreign":
@@ -187,13 +193,13 @@ def test_a_damaged_file_is_measured_anew(kept: Path, damage: str) -> None:
     elif damage == "seconds":
         stored["result"]["seconds"] = {"eager": "fast"}
     file.write_text(json.dumps(stored) if damage in ("foreign", "name", "seconds") else damage)
-    assert choose_runtime("auto", decoder_of(), w_of(SMALL))[1].how == "measured"
-    assert choose_runtime("auto", decoder_of(), w_of(SMALL))[1].how == "cached"
+    assert choose_runtime("auto", decoder_part(decoder_of(), w_of(SMALL)))[1].how == "measured"
+    assert choose_runtime("auto", decoder_part(decoder_of(), w_of(SMALL)))[1].how == "cached"
 
 
 def test_a_folder_that_cannot_be_written_is_no_fault(kept: Path) -> None:
     kept.write_text("a file is in the place of the folder")
-    assert choose_runtime("auto", decoder_of(), w_of(SMALL))[1].how == "measured"
+    assert choose_runtime("auto", decoder_part(decoder_of(), w_of(SMALL)))[1].how == "measured"
 
 
 def test_the_folder_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

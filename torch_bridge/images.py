@@ -9,7 +9,9 @@ def to_float(frames_BHWC: UInt8[Tensor, "*B H W C"]) -> Float[Tensor, "*B C H W"
     """float32 images in [-1, 1] of uint8 frames, with any leading dimensions. The result is a channels-last tensor."""
     if frames_BHWC.dtype != torch.uint8:
         raise ValueError(f"Frames are uint8, not {frames_BHWC.dtype}: images in [-1, 1] need no conversion.")
-    return frames_BHWC.movedim(-1, -3).float() * (2 / 255) - 1
+    last = frames_BHWC.ndim - 1
+    channels_first = (*range(last - 2), last, last - 2, last - 1)  # by numbers that exporters take
+    return frames_BHWC.permute(channels_first).float() * (2 / 255) - 1
 
 
 def to_uint8(images_BCHW: Float[Tensor, "*B C H W"]) -> UInt8[Tensor, "*B H W C"]:

@@ -12,7 +12,7 @@ from genie_jax.dynamics import DynamicsConfig, DynamicsModel
 from genie_jax.flops import count_flops
 from genie_jax.nn import Params
 from genie_jax.ring_cache import Cache
-from genie_jax.tiled_linear import COMPILER_OPTIONS, Stored
+from genie_jax.tiled_linear import COMPILER_OPTIONS
 from genie_jax.trees import unflatten_tree
 from torch_bridge.manifest import parse_config
 
@@ -114,13 +114,13 @@ class LatentPlayer:
         """Take one code in each rollout: the state after it (the given one is used up), and w_BLD for the decoder."""
         return self._step(self._params, (self.w_mean_LD, self.w_std_LD), state, codes_B, knobs)
 
-    def step_by(self, stored: Stored) -> Step:
-        """`step` for one rollout, whose blocks' weights are read in fewer bits: see `genie_jax.tiled_linear`.
+    def half_step(self) -> Step:
+        """`step` for one rollout, whose blocks' weights are read in half precision: see `genie_jax.tiled_linear`.
 
         Raises:
             JaxRuntimeError: this version of JAX does not know the compiler's options that it needs.
         """
-        params = jax.jit(lambda params: self.model.for_play(params, stored))(self.params)
+        params = jax.jit(lambda params: self.model.for_play(params, half=True))(self.params)
         jitted = jax.jit(self._one_step, donate_argnums=2, compiler_options=COMPILER_OPTIONS)
         stats = (self.w_mean_LD, self.w_std_LD)
 

@@ -31,7 +31,8 @@ from torch_bridge.part_agreement import check_agreement
 from torch_bridge.play_arguments import Codes, Frames, check_codes, check_frames
 from torch_bridge.play_settings import check_knobs, check_steps, seeds_of
 from torch_bridge.rollout_batches import batch_steps
-from torch_bridge.runtimes import choose_runtime, choose_weights, probes
+from torch_bridge.runtimes import choose_runtime, choose_weights, decoder_part, encoder_part, probes
+from torch_bridge.runtimes.kinds import Runtime
 from torch_bridge.session import Session
 from torch_bridge.world_costs import gflop_of, parameters_of
 
@@ -65,7 +66,7 @@ class World:
     ) -> None:
         self.config, self.prompts = manifest, prompts
         self._tensors = tensors
-        self.jax_device = _jax_device(device)
+        self.jax_device = genie_jax.devices.beside(device)
         self.codec = FrameCodec.from_tensors(
             (manifest.encoder, tensors["encoder"]), (manifest.student, tensors["decoder"]), torch_device(device)
         )
@@ -91,7 +92,7 @@ class World:
         return cls(*read_world(path), device=device, runtime=runtime, weights=weights)
 
     def use_runtime(self, name: str) -> None:
-        """What draws the frames of all sessions from now on.
+        """What draws and encodes the frames of all sessions from now on; each of both is chosen for itself.
 
         Args:
             name: "eager", "onnx", "openvino", "compile"; "auto" for the fastest, measured once on this machine for
@@ -100,13 +101,17 @@ class World:
         Raises:
             ValueError: there is no such runtime, this machine cannot run it, or its frames are not those of "eager".
         """
-        self._draw, self.runtime = choose_runtime(name, self.codec.decoder, self._probes().to(self.codec.device))
+        w_NLD = self._probes().to(self.codec.device)
+        self._draw, self.runtime = choose_runtime(name, decoder_part(self.codec.decoder, w_NLD))
+        std_LD = torch.from_numpy(np.array(self.player.w_std_LD))
+        encoder = encoder_part(self.codec.encoder, self.codec.decode(w_NLD), std_LD)
+        self._encode, self.encoding = choose_runtime(name, encoder)
 
     def use_weights(self, name: str) -> None:
-        """In how many bits the steps of all sessions read the dynamics' weights from now on.
+        """In what precision the steps of all sessions read the dynamics' weights from now on.
 
         Args:
-            name: "float32", "float16", "int8"; "auto" and "measure" as in `use_runtime`.
+            name: "float32", "float16"; "auto" and "measure" as in `use_runtime`.
 
         Raises:
             ValueError: there is no such form, it is none for this device, or its frames are not those of "float32".
@@ -275,17 +280,17 @@ class World:
         """
         state, w_BLD = self._step(state, self._code_arrays[code], knobs)
         frame_BHWC = self._draw(to_torch(w_BLD, device=self.codec.device))
-        return self.reencoded(state, frame_BHWC) if reencode else state, frame_BHWC
+        return self.reencoded(state, frame_BHWC, self._encode) if reencode else state, frame_BHWC
 
-    def reencoded(self, state: LatentState, frames_BHWC: torch.Tensor) -> LatentState:
-        """The state with the w of the newest frames as they look: see `reencode_every`."""
-        w_BLD = to_jax(self.codec.encode(frames_BHWC), device=self.jax_device)
+    def reencoded(self, state: LatentState, frames_BHWC: torch.Tensor, encode: Runtime | None = None) -> LatentState:
+        """The state with the w of the newest frames as they look (see `reencode_every`), by the codec or `encode`."""
+        w_BLD = to_jax((encode or self.codec.encode)(frames_BHWC), device=self.jax_device)
         return state._replace(w_BLD=self.player.normalise(w_BLD))
 
     def snapped(self, state: LatentState) -> LatentState:
-        """The state with the w that the encoder finds in the frame of the newest w."""
+        """The state of one rollout with the w that the encoder finds in the frame of the newest w."""
         w_BLD = self.player.denormalise(state.w_BLD)
-        return self.reencoded(state, self.codec.decode(to_torch(w_BLD)))
+        return self.reencoded(state, self._draw(to_torch(w_BLD, device=self.codec.device)), self._encode)
 
     def rollout_batch(
         self,
@@ -342,10 +347,3 @@ class World:
         The encoder's part is that of re-encoding, spread over the steps between two encodings.
         """
         return gflop_of(self)
-
-
-def _jax_device(wanted: str) -> jax.Device:
-    """JAX's device for that of the world. Where only PyTorch reaches Apple's GPU, the dynamics run on the CPU."""
-    present = genie_jax.devices.present()
-    wanted = "cpu" if wanted == "mps" and "mps" not in present else wanted
-    return genie_jax.devices.devices(genie_jax.devices.choose(wanted, present))[0]

@@ -75,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
         if not world.prompts:
             print("this world has no prompt of its own: drop an image or a short video on the page", file=sys.stderr)
         print(f"drawn by {world.runtime}")
+        print(f"encoded by {world.encoding}")
         print(f"weights of the dynamics in {world.weights}")
         print(f"{name}: {world.size}x{world.size}, {warm_up(world):.1f} ms a frame on this machine", flush=True)
         serve(world, name, listening, args)

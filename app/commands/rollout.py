@@ -88,6 +88,7 @@ def run(args: argparse.Namespace) -> int:
     films = ", ".join(args.out)
     if args.runtime != "eager":
         print(f"drawn by {world.runtime}")
+        print(f"encoded by {world.encoding}")
     if args.weights != "float32":
         print(f"weights of the dynamics in {world.weights}")
     print(f"{len(codes)} frames of {world.size}x{world.size} from prompt {name}, {rate:.1f} frames/s: {films}")

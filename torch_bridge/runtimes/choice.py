@@ -1,12 +1,12 @@
-"""Which runtime draws the frames of play: the one that was named, or the fastest of a short measurement.
+"""Which runtime computes a network of play: the one that was named, or the fastest of a short measurement.
 
-A runtime counts only where its frames are those of the eager one: at most `TOLERANCE` grey levels apart anywhere, and
-`MEAN_TOLERANCE` on average, on w drawn from the corpus's statistics. What was measured is kept for this machine, these
-versions and this decoder (`measured`), so the next start takes no time.
+A runtime counts only where its results are those of the eager one: frames at most `TOLERANCE` grey levels apart
+anywhere, and `MEAN_TOLERANCE` on average, w at most `W_TOLERANCE` deviations; on w drawn from the corpus's statistics,
+and on their frames. What was measured is kept for this machine, these versions and this network (`measured`), so the
+next start takes no time.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -14,53 +14,41 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from torch_bridge.mobile_stylegan import PlayDecoder
-from torch_bridge.runtimes.kinds import FrameRuntime, make_runtime
-from torch_bridge.runtimes.measured import (
-    Chosen,
-    Unavailable,
-    checksum,
-    fault_between,
-    keep,
-    kept,
-    machine_key,
-    medians,
-)
+from torch_bridge.runtimes.kinds import Runtime, make_runtime
+from torch_bridge.runtimes.measured import Chosen, Unavailable, keep, kept, machine_key, medians
+from torch_bridge.runtimes.parts import Part
 
 NAMED = ("eager", "onnx", "openvino", "compile")
 RUNTIMES = (*NAMED, "auto", "measure")
 MEASURED = ("eager", "onnx", "openvino")
-COMPILED_ABOVE = 0.010  # seconds a frame: a decoder that these draw faster is not worth a minute of compiling
+COMPILED_ABOVE = 0.010  # seconds: a network that these compute faster is not worth a minute of compiling
 
 
-def choose_runtime(
-    wanted: str, decoder: PlayDecoder, probes_NLD: Float[Tensor, "N L D"]
-) -> tuple[FrameRuntime, Chosen]:
-    """The runtime for play, and what is known of it.
+def choose_runtime(wanted: str, part: Part) -> tuple[Runtime, Chosen]:
+    """The runtime of a network of play, and what is known of it.
 
     Args:
         wanted: a runtime's name; "auto" for the fastest, measured once on this machine; "measure" to measure anew.
-        decoder: for play, on its device.
-        probes_NLD: w as play has them, on that device.
+        part: the network.
 
     Raises:
-        ValueError: there is no such runtime, this machine cannot run it, or its frames are not those of the eager one.
+        ValueError: there is no such runtime, this machine cannot run it, or its results are not those of the eager one.
     """
     if wanted not in RUNTIMES:
         raise ValueError(f"There is no runtime {wanted!r}. Choose one of {', '.join(RUNTIMES)}.")
     if wanted in NAMED:
-        runtime = make_runtime(wanted, decoder, probes_NLD[:1])
-        if wanted != "eager" and (fault := _fault(runtime, make_runtime("eager", decoder, probes_NLD), probes_NLD)):
-            raise ValueError(f"The runtime {wanted!r} draws other frames: {fault}. Choose another runtime.")
+        runtime = _made(wanted, part)
+        if wanted != "eager" and (fault := _fault(runtime, _made("eager", part), part)):
+            raise ValueError(f"The runtime {wanted!r} has {part.makes}: {fault}. Choose another runtime.")
         return runtime, Chosen(wanted)
-    key = _key(decoder, probes_NLD)
+    key = _key(part)
     known = None if wanted == "measure" else kept(key, NAMED)
     if known is not None:
         try:
-            return make_runtime(known.name, decoder, probes_NLD[:1]), known
+            return _made(known.name, part), known
         except Unavailable:  # something was taken away since
             pass
-    runtime, chosen = _measure(decoder, probes_NLD)
+    runtime, chosen = _measure(part)
     keep(key, chosen)
     return runtime, chosen
 
@@ -73,47 +61,48 @@ def probes(
     return torch.from_numpy((mean_LD + std_LD * normal_NLD).astype(np.float32))
 
 
-def _measure(decoder: PlayDecoder, probes_NLD: Tensor) -> tuple[FrameRuntime, Chosen]:
-    ready: dict[str, FrameRuntime] = {}
+def _made(name: str, part: Part) -> Runtime:
+    return make_runtime(name, part.network, part.probes[:1])
+
+
+def _measure(part: Part) -> tuple[Runtime, Chosen]:
+    ready: dict[str, Runtime] = {}
     left_out: dict[str, str] = {}
 
     def measured(names: tuple[str, ...]) -> dict[str, float]:
         for name in names:
             try:
-                runtime = make_runtime(name, decoder, probes_NLD[:1])
-                fault = _fault(runtime, ready["eager"], probes_NLD) if ready else ""
+                runtime = _made(name, part)
+                fault = _fault(runtime, ready["eager"], part) if ready else ""
             except Unavailable as error:
                 fault = str(error)
             if fault:
                 left_out[name] = fault
             else:
                 ready[name] = runtime
-        return medians({name: _drawing(runtime, probes_NLD[:1]) for name, runtime in ready.items()})
+        return medians({name: _computing(runtime, part.probes[:1]) for name, runtime in ready.items()})
 
     seconds = measured(MEASURED)
-    if min(seconds.values()) > COMPILED_ABOVE:
+    if part.compiled and min(seconds.values()) > COMPILED_ABOVE:
         seconds = measured(("compile",))  # the others again: figures of the same rounds
     name = min(seconds, key=lambda one: seconds[one])
     return ready[name], Chosen(name, "measured", seconds, left_out)
 
 
-def _fault(runtime: FrameRuntime, reference: FrameRuntime, probes_NLD: Tensor) -> str:
-    return fault_between((runtime(w[None]), reference(w[None])) for w in probes_NLD)
+def _fault(runtime: Runtime, reference: Runtime, part: Part) -> str:
+    return part.fault((runtime(probe[None]), reference(probe[None])) for probe in part.probes)
 
 
-def _drawing(runtime: FrameRuntime, w_BLD: Tensor) -> Callable[[], Tensor]:
-    return lambda: runtime(w_BLD).cpu()
+def _computing(runtime: Runtime, probe: Tensor) -> Callable[[], Tensor]:
+    return lambda: runtime(probe).cpu()
 
 
-def _key(decoder: PlayDecoder, probes_NLD: Tensor) -> dict[str, Any]:
+def _key(part: Part) -> dict[str, Any]:
     """All that the choice depends on."""
-    device = probes_NLD.device
+    device = part.probes.device
     return machine_key("torch", "onnxruntime", "openvino") | {
         "choice": "runtime",
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "decoder": asdict(decoder.config),
-        "fixed_noise": decoder.fixed_noise,
-        "rows": probes_NLD.shape[1],
-        "weights": checksum(tensor.detach().cpu().numpy() for tensor in decoder.state_dict().values()),
+        **part.key,
     }

@@ -1,4 +1,4 @@
-"""Runtimes: callables `(w_BLD float32 on the device) -> frames uint8 (B, H, W, 3)`, made for one frame at a time.
+"""Runtimes: callables from one tensor to one tensor on the same device, made for a network of play at batch 1.
 
 `make_runtime` builds one by its name and raises `Unavailable` where this machine cannot run it.
 """
@@ -15,41 +15,33 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from jaxtyping import Float, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
-from torch_bridge.mobile_stylegan import PlayDecoder
-from torch_bridge.runtimes.frame_net import FrameNet
 from torch_bridge.runtimes.measured import Unavailable
 
-FrameRuntime = Callable[[Float[Tensor, "B L D"]], UInt8[Tensor, "B H W C"]]
+Runtime = Callable[[Tensor], Tensor]
 
 
-def make_runtime(name: str, decoder: PlayDecoder, w_BLD: Float[Tensor, "B L D"]) -> FrameRuntime:
-    """The runtime of a name, compiled for inputs of the shape of `w_BLD`.
+def make_runtime(name: str, network: Callable[[str], nn.Module], example: Tensor) -> Runtime:
+    """The runtime of a name, compiled for inputs of the shape of `example`.
 
     Args:
         name: "eager", "onnx", "openvino", "compile".
-        decoder: for play, on its device.
-        w_BLD: one w, on the device of the decoder.
+        network: what it computes, by the runtime's name, on its device.
+        example: one input, on that device.
 
     Raises:
         Unavailable: see there.
         ValueError: there is no such name.
     """
-    makers = {
-        "eager": lambda: EagerRuntime(FrameNet(decoder)),
-        "onnx": lambda: OnnxRuntime(FrameNet(decoder), w_BLD),
-        "openvino": lambda: OpenVinoRuntime(FrameNet(decoder.channels_first()), w_BLD),
-        "compile": lambda: CompiledRuntime(FrameNet(decoder), w_BLD),
-    }
+    makers = {"eager": EagerRuntime, "onnx": OnnxRuntime, "openvino": OpenVinoRuntime, "compile": CompiledRuntime}
     if name not in makers:
         raise ValueError(f"There is no runtime {name!r}. Choose one of {', '.join(makers)}.")
-    return makers[name]()
+    return makers[name](network(name), example)
 
 
-def _require(title: str, w_BLD: Tensor, *packages: str) -> None:
-    if w_BLD.device.type != "cpu":
+def _require(title: str, example: Tensor, *packages: str) -> None:
+    if example.device.type != "cpu":
         raise Unavailable(f"{title} is used on a CPU alone. Choose another runtime for this device.")
     if missing := [name for name in packages if importlib.util.find_spec(name) is None]:
         raise Unavailable(f"{title} needs {' and '.join(missing)}. Run: pip install {' '.join(missing)}")
@@ -83,42 +75,43 @@ def _not_importable(package: str) -> Iterator[None]:
 class EagerRuntime:
     """PyTorch as it is."""
 
-    def __init__(self, net: FrameNet) -> None:
+    def __init__(self, net: nn.Module, example: Tensor) -> None:
+        del example  # it takes any shape
         self.net = net
 
     @torch.inference_mode()
-    def __call__(self, w_BLD: Float[Tensor, "B L D"]) -> UInt8[Tensor, "B H W C"]:
-        return self.net(w_BLD)
+    def __call__(self, given: Tensor) -> Tensor:
+        return self.net(given)
 
 
 class CompiledRuntime:
     """`torch.compile` with frozen weights; it needs a C++ compiler on a CPU and takes up to a minute."""
 
-    def __init__(self, net: FrameNet, w_BLD: Float[Tensor, "B L D"]) -> None:
+    def __init__(self, net: nn.Module, example: Tensor) -> None:
         compiler = os.environ.get("CXX", "g++")
-        if w_BLD.device.type == "cpu" and not any(shutil.which(name) for name in (compiler, "clang++")):
+        if example.device.type == "cpu" and not any(shutil.which(name) for name in (compiler, "clang++")):
             raise Unavailable("torch.compile needs a C++ compiler, and there is none. Install g++ or name it in CXX.")
         # Frozen: weights are constants, laid out once as the convolutions want them.
         self.compiled = torch.compile(net, dynamic=False, options={"freezing": True})
         with _failing("torch.compile"):
-            self(w_BLD)
+            self(example)
 
     @torch.inference_mode()
-    def __call__(self, w_BLD: Float[Tensor, "B L D"]) -> UInt8[Tensor, "B H W C"]:
-        return self.compiled(w_BLD)
+    def __call__(self, given: Tensor) -> Tensor:
+        return self.compiled(given)
 
 
 class OnnxRuntime:
     """ONNX Runtime on the CPU, with as many threads as PyTorch has; exported in memory."""
 
-    def __init__(self, net: FrameNet, w_BLD: Float[Tensor, "B L D"]) -> None:
-        _require("ONNX Runtime", w_BLD, "onnx", "onnxruntime")
+    def __init__(self, net: nn.Module, example: Tensor) -> None:
+        _require("ONNX Runtime", example, "onnx", "onnxruntime")
         with _failing("ONNX Runtime"):
-            self.session = self._session(net, w_BLD)
-            self(w_BLD)
+            self.session = self._session(net, example)
+            self(example)
 
     @staticmethod
-    def _session(net: FrameNet, w_BLD: Float[Tensor, "B L D"]) -> Any:
+    def _session(net: nn.Module, example: Tensor) -> Any:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -127,27 +120,27 @@ class OnnxRuntime:
         options.log_severity_level = 3
         # Its threads shall not spin while the dynamics computes on the same cores.
         options.add_session_config_entry("session.force_spinning_stop", "1")
-        return onnxruntime.InferenceSession(exported(net, w_BLD), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(exported(net, example), options, providers=["CPUExecutionProvider"])
 
-    def __call__(self, w_BLD: Float[Tensor, "B L D"]) -> UInt8[Tensor, "B H W C"]:
-        return torch.from_numpy(self.session.run(["frames"], {"w": w_BLD.numpy()})[0])
+    def __call__(self, given: Tensor) -> Tensor:
+        return torch.from_numpy(self.session.run(["result"], {"given": given.numpy()})[0])
 
 
 class OpenVinoRuntime:
-    """OpenVINO on the CPU in float32, with as many threads as PyTorch has; the network moves data channels-first.
+    """OpenVINO on the CPU in float32, with as many threads as PyTorch has; data had better be moved channels-first.
 
-    Its threads sleep between frames and are bound to no core, as the dynamics computes on the same cores.
+    Its threads sleep between calls and are bound to no core, as the dynamics computes on the same cores.
     """
 
-    def __init__(self, net: FrameNet, w_BLD: Float[Tensor, "B L D"]) -> None:
-        _require("OpenVINO", w_BLD, "openvino")
-        self.turn = threading.Lock()  # a request computes one frame at a time
+    def __init__(self, net: nn.Module, example: Tensor) -> None:
+        _require("OpenVINO", example, "openvino")
+        self.turn = threading.Lock()  # a request computes one input at a time
         with _failing("OpenVINO"):
-            self.request = self._request(net, w_BLD)
-            self(w_BLD)
+            self.request = self._request(net, example)
+            self(example)
 
     @staticmethod
-    def _request(net: FrameNet, w_BLD: Float[Tensor, "B L D"]) -> Any:
+    def _request(net: nn.Module, example: Tensor) -> Any:
         with _not_importable("openvino_telemetry"):  # by which importing OpenVINO is reported over the network
             import openvino
             from openvino.frontend import FrontEndManager
@@ -156,9 +149,9 @@ class OpenVinoRuntime:
         frontend = FrontEndManager().load_by_framework("pytorch")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch.jit's age, and of shapes that are fixed here on purpose
-            traced = TorchScriptPythonDecoder(net, example_input=w_BLD)
+            traced = TorchScriptPythonDecoder(net, example_input=example)
             model = frontend.convert(frontend.load(traced))
-        model.reshape({0: list(w_BLD.shape)})
+        model.reshape({0: list(example.shape)})
         options = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -167,17 +160,17 @@ class OpenVinoRuntime:
         }
         return openvino.Core().compile_model(model, "CPU", options).create_infer_request()
 
-    def __call__(self, w_BLD: Float[Tensor, "B L D"]) -> UInt8[Tensor, "B H W C"]:
+    def __call__(self, given: Tensor) -> Tensor:
         with self.turn:
-            return torch.from_numpy(self.request.infer({0: w_BLD.numpy()}, share_inputs=True, share_outputs=False)[0])
+            return torch.from_numpy(self.request.infer({0: given.numpy()}, share_inputs=True, share_outputs=False)[0])
 
 
-def exported(net: FrameNet, w_BLD: Float[Tensor, "B L D"]) -> bytes:
-    """The network as an ONNX model for inputs of the shape of `w_BLD`."""
+def exported(net: nn.Module, example: Tensor) -> bytes:
+    """The network as an ONNX model for inputs of the shape of `example`."""
     file = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter's own age, and of shapes that are fixed here on purpose
         torch.onnx.export(
-            net, (w_BLD,), file, dynamo=False, input_names=["w"], output_names=["frames"], opset_version=17
+            net, (example,), file, dynamo=False, input_names=["given"], output_names=["result"], opset_version=17
         )
     return file.getvalue()

@@ -1,6 +1,6 @@
-"""In how many bits play reads the weights of the dynamics: as named, or the fastest of a short measurement.
+"""Whether play reads the weights of the dynamics in half precision: as named, or if a short measurement says so.
 
-A form counts only where its steps lead to the frames that float32 leads to, within the tolerance of `measured`.
+It counts only where its steps lead to the frames that float32 leads to, within the tolerance of `measured`.
 Rollouts side by side, prompts and so evaluations read float32, whatever is chosen here.
 """
 
@@ -25,8 +25,7 @@ from torch_bridge.runtimes.measured import (
     medians,
 )
 
-STORED = ("float16", "int8")
-NAMED = ("float32", *STORED)
+NAMED = ("float32", "float16")
 WEIGHTS = (*NAMED, "auto", "measure")
 PROBE_STEPS = 3
 
@@ -39,7 +38,7 @@ def choose_weights(
     """The step of one rollout, and what is known of it.
 
     Args:
-        wanted: "float32", "float16" or "int8"; "auto" for the fastest, measured once on this machine; "measure" to
+        wanted: "float32", "float16"; "auto" for the fastest, measured once on this machine; "measure" to
             measure anew.
         player: whose weights they are.
         probes_NLD: w as play has them.
@@ -77,7 +76,7 @@ def _step(player: LatentPlayer, name: str, w_LD: np.ndarray, knobs: Knobs) -> St
     if (platform := _platform(player)) != "cpu":
         raise Unavailable(f"Weights in {name} are for a CPU, and the dynamics are on {platform}. Choose float32.")
     try:
-        step = player.step_by(name)
+        step = player.half_step()
         step(_start(player, w_LD, knobs), _code(player, 0), knobs)
     except jax.errors.JaxRuntimeError as error:
         reason = str(error).splitlines()[0]
@@ -90,16 +89,15 @@ def _step(player: LatentPlayer, name: str, w_LD: np.ndarray, knobs: Knobs) -> St
 def _measure(player: LatentPlayer, probes_NLD: np.ndarray, knobs: Knobs, draw: Draw) -> tuple[Step, Chosen]:
     ready: dict[str, Step] = {"float32": player.step}
     left_out: dict[str, str] = {}
-    for name in STORED:
-        try:
-            step = _step(player, name, probes_NLD[0], knobs)
-            fault = _fault(step, player, probes_NLD, knobs, draw)
-        except Unavailable as error:
-            fault = str(error)
-        if fault:
-            left_out[name] = fault
-        else:
-            ready[name] = step
+    try:
+        half = _step(player, "float16", probes_NLD[0], knobs)
+        fault = _fault(half, player, probes_NLD, knobs, draw)
+    except Unavailable as error:
+        fault = str(error)
+    if fault:
+        left_out["float16"] = fault
+    else:
+        ready["float16"] = half
     seconds = medians({name: _stepping(step, player, probes_NLD[0], knobs) for name, step in ready.items()})
     name = min(seconds, key=lambda one: seconds[one])
     return ready[name], Chosen(name, "measured", seconds, left_out)

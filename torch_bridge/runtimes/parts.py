@@ -1,0 +1,88 @@
+"""The networks of play that a runtime computes: what draws a frame, and what encodes it anew."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from torch_bridge.encoder import Encoder
+from torch_bridge.images import to_float
+from torch_bridge.mobile_stylegan import PlayDecoder
+from torch_bridge.runtimes.frame_net import FrameNet
+from torch_bridge.runtimes.measured import checksum, fault_between
+
+W_TOLERANCE = 0.01  # standard deviations of the corpus, in any number of w
+
+Pairs = Iterable[tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A network with one input and one output, at batch 1.
+
+    Attributes:
+        network: it, in the form that is best for the runtime of a name.
+        probes: inputs (N, ...) as play has them, on the network's device.
+        fault: what is wrong with outputs beside those of "eager"; "" for nothing.
+        makes: for a person, what it makes where there is a fault.
+        key: all that a choice depends on besides the machine.
+        compiled: whether it may be worth a minute of `torch.compile`.
+    """
+
+    network: Callable[[str], nn.Module]
+    probes: Tensor
+    fault: Callable[[Pairs], str]
+    makes: str
+    key: dict[str, Any]
+    compiled: bool
+
+
+def decoder_part(decoder: PlayDecoder, probes_NLD: Float[Tensor, "N L D"]) -> Part:
+    """w (1, L, D) -> uint8 frame (1, H, W, 3). The decoder and its copies share their weights."""
+
+    def network(runtime: str) -> nn.Module:
+        return FrameNet(decoder.channels_first() if runtime == "openvino" else decoder)
+
+    key = {
+        "part": "decoder",
+        "config": asdict(decoder.config),
+        "fixed_noise": decoder.fixed_noise,
+        "rows": probes_NLD.shape[1],
+        "weights": _weights(decoder),
+    }
+    return Part(network, probes_NLD, fault_between, "other frames", key, compiled=True)
+
+
+class EncodeNet(nn.Module):
+    """uint8 frames -> w."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, frames_BHWC: UInt8[Tensor, "B H W C"]) -> Float[Tensor, "B L D"]:
+        return self.encoder(to_float(frames_BHWC))
+
+
+def encoder_part(encoder: Encoder, probes_NHWC: UInt8[Tensor, "N H W C"], std_LD: Float[Tensor, "L D"]) -> Part:
+    """uint8 frame (1, H, W, 3) of the encoder's size -> w (1, L, D).
+
+    Args:
+        encoder: on its device.
+        probes_NHWC: frames.
+        std_LD: standard deviation of w in the corpus, in which differences are counted.
+    """
+
+    def fault(pairs: Pairs) -> str:
+        apart = max(float(((ours - theirs).abs() / std_LD.to(ours)).max()) for ours, theirs in pairs)
+        return "" if apart <= W_TOLERANCE else f"up to {apart:.3f} standard deviations apart"
+
+    key = {"part": "encoder", "config": asdict(encoder.config), "weights": _weights(encoder)}
+    net = EncodeNet(encoder).eval()  # an exporter returns a network to the mode that it found the outer module in
+    return Part(lambda _: net, probes_NHWC, fault, "another w", key, compiled=False)
+
+
+def _weights(module: nn.Module) -> int:
+    return checksum(tensor.detach().cpu().numpy() for tensor in module.state_dict().values())
