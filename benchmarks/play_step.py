@@ -6,12 +6,13 @@
 
 The limit of a step is the time that this machine needs for the arithmetic and for the memory that no program can save:
 
-    limit = flop of (decoder + encoder / re-encoding interval) / sgemm rate + bytes of the dynamics' weights / copy rate
+    limit = flop of the decoder / sgemm rate + bytes of the dynamics' weights / copy rate
 
 where the bytes are those of the form that the weights are read in (`--weights`), so half precision has a lower limit.
 
 In play a step follows a step, so each measured call follows two of its own kind, which are not measured. Steps that
-encode their frame anew are among the measured ones as often as in play.
+encode their frame anew are among the measured ones as often as in play: one in eight, which the 95th percentile shows
+and the median does not, so the limit, which stands beside the median, is that of a step without.
 The rates are those of a large float32 matrix product and of a copy of memory beyond the caches (bytes read and written)
 from the same rounds. A step reads every weight of the dynamics once, for one vector: its arithmetic is not counted.
 `share` is limit / median. Convolutions that are not matrix products (depthwise ones), activations and rearrangements
@@ -90,7 +91,6 @@ def rows_of(result: dict[str, Any]) -> list[Row]:
     times, best = result["times"], result["best"]
     runtime, weights = best.split()
     step, drawn, peer = (Times(**times[name]) for name in (f"step {best}", f"frame {runtime}", "StyleGAN2 eager"))
-    encoded, eager = (Times(**times[f"encode {name}"]) for name in (runtime, "eager"))
     limit, share = result["limit_seconds"][weights], result["share"][best]
     fast = step.median <= FRAME_SECONDS or share >= SHARE
     goal = f"at most {FRAME_SECONDS * 1e3:.1f} ms or {SHARE:.0%} of the limit"
@@ -106,12 +106,13 @@ def rows_of(result: dict[str, Any]) -> list[Row]:
         goal=goal,
         holds=fast,
     )
-    whole = Times(**times["latent step float32"])
-    half = [
-        compare(f"latent step, weights in {name}", Times(**times[f"latent step {name}"]), "float32", whole)
-        for name in WEIGHTS[1:]
-        if f"latent step {name}" in times
-    ]
+
+    def against(title: str, kind: str, name: str, other: str) -> list[Row]:
+        ours, theirs = times.get(f"{kind} {name}"), times.get(f"{kind} {other}")
+        if name == other or ours is None or theirs is None:
+            return []
+        return [compare(f"{title} {name}", Times(**ours), other, Times(**theirs))]
+
     far = [
         figure(f"latent step of {result['latent_step']['preset']} at step {number}", t["median"], "s")
         for number, t in result["latent_step"]["at"].items()
@@ -121,8 +122,8 @@ def rows_of(result: dict[str, Any]) -> list[Row]:
         shown,
         figure("95th percentile of a step, over the median", step.p95 / step.median, "", most=1.5),
         compare(f"a frame by {runtime}", drawn, "eager StyleGAN2", peer),
-        compare(f"a frame encoded by {runtime}", encoded, "eager", eager),
-        *half,
+        *against("a frame encoded by", "encode", runtime, "eager"),
+        *against("latent step, weights in", "latent step", "float16", "float32"),
         *far,
         figure(f"memory grown over 90% of {memory['steps']} steps", memory["growth"] / 2**20, "MiB"),
     ]
@@ -172,10 +173,10 @@ def step_costs(world: World, runtimes: list[str], weights: list[str], rounds: in
 
     functions["StyleGAN2 eager"] = stylegan2
     times = interleaved(functions, rounds=rounds, warmup=3, lead=2)  # so that one in 8 of the measured steps encodes
-    gflop, numbers = world.gflop_per_frame(), world.parameters()["dynamics"]
+    gflop = world.gflop_per_frame()
     rates = {"sgemm_flops": product.flop / times["sgemm"].median, "copy_bytes": copy.octets / times["copy"].median}
-    drawn = 1e9 * (gflop["decoder"] + gflop["encoder"]) / rates["sgemm_flops"]
-    octets = {form: numbers * np.dtype(form).itemsize for form in steps}
+    drawn = 1e9 * gflop["decoder"] / rates["sgemm_flops"]
+    octets = {form: world.player.weight_bytes(half=form == "float16") for form in steps}
     limits = {form: drawn + octets[form] / rates["copy_bytes"] for form in steps}
     taken = {name.removeprefix("step "): t for name, t in times.items() if name.startswith("step ")}
     best = min(taken, key=lambda name: taken[name].median)
@@ -284,7 +285,9 @@ def lines(result: dict[str, Any]) -> list[str]:
     rows.append(f"sgemm {gflops:.0f} Gflop/s, copy {copied:.1f} GB/s: limits of a step in ms: {limits}")
     for name, share in result["share"].items():
         rows.append(f"step {name}: {share:.0%} of the limit, p95 {result['p95_to_median'][name]:.2f} of the median")
-    rows.append(f"StyleGAN2 takes {result['stylegan2_ratio']:.1f} times as long as a frame by {result['best']}")
+    rows.append(
+        f"StyleGAN2 takes {result['stylegan2_ratio']:.1f} times as long as a frame by {result['best'].split()[0]}"
+    )
     at = ", ".join(f"{step}: {t['median'] * 1e3:.3f} ms" for step, t in result["latent_step"]["at"].items())
     rows.append(f"latent step of preset {result['latent_step']['preset']} at step {at}")
     rows.append(f"memory grew by {memory['growth'] / 2**20:.1f} MiB over the last 90% of {memory['steps']} steps")

@@ -85,7 +85,8 @@ def rotate(
     """Rotary position embedding (arXiv:2104.09864, section 3.4) of the first `dims` channels of each head.
 
     Channels (0, 1), (2, 3), ... form the rotated pairs, with frequencies 10000^(-pair * 2 / dims). The places are below
-    `places`, for which angles are a table: sines in a compiled loop are computed anew for every head of every block.
+    `places` (which nothing checks), for which angles are a table: sines in a compiled loop are computed anew for every
+    head of every block.
     """
     frequency = np.float32(10000.0) ** (-np.arange(0, dims, 2, dtype=np.float32) / dims)
     angle = np.arange(places, dtype=np.float32)[:, None] * frequency

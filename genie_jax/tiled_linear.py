@@ -2,10 +2,13 @@
 
 A product of one row does nothing with a weight but read it, so half the bytes are half the time. XLA's CPU backend has
 no such product: it converts the weights to an array of float32 first. Here they lie in tiles, and the product is
-written as sums that it compiles to loops which convert as they read (with `COMPILER_OPTIONS`; otherwise a library takes
-the sums over and is slower). Sums are in float32; `for_play` of the dynamics is where layers get this form.
+written as sums that it compiles to loops which convert as they read (with `compiler_options()`; otherwise a library
+takes the sums over and is slower). Sums are in float32; `for_play` of the dynamics is where layers get this form.
 """
 
+import functools
+
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Float16
@@ -15,8 +18,22 @@ from genie_jax.nn import Params
 TILE = 64  # outputs side by side in memory
 GROUP = 8  # inputs that are summed in one expression
 
-# For functions with such layers on a CPU: no library for sums, vectors as wide as the processor has.
-COMPILER_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "", "xla_cpu_prefer_vector_width": 512}
+# No library for sums, vectors as wide as the processor has.
+WANTED_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "", "xla_cpu_prefer_vector_width": 512}
+
+
+@functools.cache
+def compiler_options() -> dict[str, str | int]:
+    """Options of `jax.jit` for functions with such layers on a CPU: those of the wanted that this JAX knows."""
+
+    def known(name: str) -> bool:
+        try:
+            jax.jit(lambda: 0, compiler_options={name: WANTED_OPTIONS[name]}).lower().compile()
+        except jax.errors.JaxRuntimeError:
+            return False
+        return True
+
+    return {name: value for name, value in WANTED_OPTIONS.items() if known(name)}
 
 
 class TiledLinear(nnx.Module):

@@ -10,8 +10,9 @@ from worlds import make_world, moving_squares
 
 from app.cli import main
 from torch_bridge import latent_player
+from torch_bridge.bundle import read_world
 from torch_bridge.latent_player import LatentPlayer
-from torch_bridge.runtimes import choose_runtime, encoder_part, measured, weights
+from torch_bridge.runtimes import choose_runtime, encoder_part, measured, parts, weights
 from torch_bridge.runtimes.measured import Unavailable
 from torch_bridge.world import World
 
@@ -100,12 +101,32 @@ def test_what_leads_to_other_frames_is_left_out(world: World, monkeypatch: pytes
     assert set(world.weights.left_out) == {"float16"}
 
 
-def test_a_jax_without_the_compilers_options_does_without(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(latent_player, "COMPILER_OPTIONS", {"xla_cpu_no_such_option": True})
+def test_a_jax_that_cannot_compile_it_does_without(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(latent_player, "compiler_options", lambda: {"xla_cpu_no_such_option": True})
     with pytest.raises(Unavailable, match=r"cannot compile weights in float16: .*no_such_option.* Choose float32\."):
         world.use_weights("float16")
     world.use_weights("auto")
     assert world.weights.name == "float32"
+    assert "no_such_option" in world.weights.left_out["float16"]
+
+
+@pytest.mark.parametrize("fast", weights.NAMED)
+def test_the_fastest_is_taken_and_taken_again(world: World, monkeypatch: pytest.MonkeyPatch, fast: str) -> None:
+    monkeypatch.setattr(weights, "medians", lambda calls: {name: 1.0 + (name != fast) for name in calls})
+    world.use_weights("auto")
+    assert (world.weights.name, world.weights.how) == (fast, "measured")
+    exact = world._step == world.player.step
+    world.use_weights("auto")
+    assert (world.weights.name, world.weights.how) == (fast, "cached")
+    assert (world._step == world.player.step) == exact == (fast == "float32")
+
+
+def test_the_choice_of_other_statistics_is_another(world: World, folder: Path) -> None:
+    world.use_weights("auto")
+    manifest, tensors, prompts = read_world(folder)
+    wider = {**tensors, "dynamics": {**tensors["dynamics"], "w_std": 1.5 * np.asarray(tensors["dynamics"]["w_std"])}}
+    other = World(manifest, wider, prompts, runtime="auto", weights="auto")
+    assert (other.weights.how, other.encoding.how) == ("measured", "measured")
 
 
 def test_an_accelerator_keeps_float32(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,6 +158,14 @@ def test_frames_are_encoded_by_the_runtime_and_prompts_by_the_codec(world: World
     near = film(world, reencode_every=1)
     assert np.abs(near - exact)[:2].max() <= measured.TOLERANCE  # random weights magnify what comes later
     assert called == [1] * len(CODES)
+
+
+def test_a_runtime_that_fails_changes_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = world.runtime, world.encoding, world._draw, world._encode
+    monkeypatch.setattr(parts, "W_TOLERANCE", -1.0)
+    with pytest.raises(ValueError, match="'onnx' has another w"):
+        world.use_runtime("onnx")
+    assert (world.runtime, world.encoding, world._draw, world._encode) == before
 
 
 def test_an_encoder_that_finds_another_w_is_left_out(world: World) -> None:

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from genie_jax import tiled_linear
 from genie_jax.dynamics import DynamicsConfig, DynamicsModel
 from genie_jax.nn import split
-from genie_jax.tiled_linear import COMPILER_OPTIONS, TiledLinear, is_tiled, tile_kernel, tiled
+from genie_jax.tiled_linear import TiledLinear, compiler_options, is_tiled, tile_kernel, tiled
 
 SIZES = [(8, 64), (13, 70), (64, 3), (1, 1)]  # whole tiles and groups, and remainders of both
 
@@ -20,7 +21,7 @@ def product(kernel_KN: np.ndarray, x: np.ndarray, bias: np.ndarray) -> np.ndarra
         jax.random.key(0),
     )
     params = {"tiles": tile_kernel(jnp.asarray(kernel_KN)), "bias": jnp.asarray(bias)}
-    run = jax.jit(lambda params, x: nnx.merge(graph, params)(x), compiler_options=COMPILER_OPTIONS)
+    run = jax.jit(lambda params, x: nnx.merge(graph, params)(x), compiler_options=compiler_options())
     return np.asarray(run(params, jnp.asarray(x)))
 
 
@@ -43,6 +44,12 @@ def test_what_has_no_kernel_stays_as_it_is() -> None:
     assert not is_tiled(params)
 
 
+def test_options_that_this_jax_does_not_know_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = compiler_options()
+    monkeypatch.setattr(tiled_linear, "WANTED_OPTIONS", tiled_linear.WANTED_OPTIONS | {"xla_cpu_no_such_option": True})
+    assert compiler_options.__wrapped__() == known
+
+
 @pytest.mark.parametrize("changes", [{}, {"action": "token"}, {"kv_heads": 1}, {"head": "flow"}])
 def test_steps_lead_where_float32_leads(changes: dict) -> None:
     config = DynamicsConfig(
@@ -55,7 +62,7 @@ def test_steps_lead_where_float32_leads(changes: dict) -> None:
         params["head"]["project_out"]["kernel"] = 0.1 * jax.random.normal(jax.random.key(1), shape)
     half = model.for_play(params, half=True)
     assert is_tiled(half["blocks"][0])
-    step = jax.jit(model.step, compiler_options=COMPILER_OPTIONS)
+    step = jax.jit(model.step, compiler_options=compiler_options())
     ours, theirs = model.init_cache(1), model.init_cache(1)
     w_TLD = jax.random.normal(jax.random.key(2), (7, 1, 2, 5))  # beyond the window
     apart = []
@@ -68,3 +75,8 @@ def test_steps_lead_where_float32_leads(changes: dict) -> None:
     if config.head == "regression":  # an untrained flow head does not read the blocks
         assert max(apart) > 0
     np.testing.assert_allclose(ours.keys, theirs.keys, atol=2e-3)
+
+
+def test_half_precision_is_half_the_bytes_where_tiles_are_full() -> None:
+    kernel = jnp.zeros((64, 128))
+    assert tile_kernel(kernel).nbytes == kernel.nbytes // 2

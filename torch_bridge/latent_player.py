@@ -12,7 +12,7 @@ from genie_jax.dynamics import DynamicsConfig, DynamicsModel
 from genie_jax.flops import count_flops
 from genie_jax.nn import Params
 from genie_jax.ring_cache import Cache
-from genie_jax.tiled_linear import COMPILER_OPTIONS
+from genie_jax.tiled_linear import compiler_options
 from genie_jax.trees import unflatten_tree
 from torch_bridge.manifest import parse_config
 
@@ -115,13 +115,12 @@ class LatentPlayer:
         return self._step(self._params, (self.w_mean_LD, self.w_std_LD), state, codes_B, knobs)
 
     def half_step(self) -> Step:
-        """`step` for one rollout, whose blocks' weights are read in half precision: see `genie_jax.tiled_linear`.
+        """`step` with the blocks' weights in half precision, faster for one rollout: see `genie_jax.tiled_linear`.
 
-        Raises:
-            JaxRuntimeError: this version of JAX does not know the compiler's options that it needs.
+        Each call of this makes a copy of them and a program of its own.
         """
         params = jax.jit(lambda params: self.model.for_play(params, half=True))(self.params)
-        jitted = jax.jit(self._one_step, donate_argnums=2, compiler_options=COMPILER_OPTIONS)
+        jitted = jax.jit(self._one_step, donate_argnums=2, compiler_options=compiler_options())
         stats = (self.w_mean_LD, self.w_std_LD)
 
         def step(state: LatentState, codes_B: Int[Array, " B"], knobs: Knobs) -> tuple[LatentState, Array]:
@@ -151,6 +150,11 @@ class LatentPlayer:
     def compiled_steps(self) -> int:
         """How often the step was compiled: once for each number of rollouts side by side."""
         return self._step._cache_size()
+
+    def weight_bytes(self, *, half: bool = False) -> int:
+        """Bytes that `step`, or `half_step`, reads of the parameters."""
+        params = jax.eval_shape(lambda params: self.model.for_play(params, half=half), self.params)
+        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
 
     def parameters(self) -> int:
         """Numbers that a step reads."""

@@ -92,7 +92,7 @@ class World:
         return cls(*read_world(path), device=device, runtime=runtime, weights=weights)
 
     def use_runtime(self, name: str) -> None:
-        """What draws and encodes the frames of all sessions from now on; each of both is chosen for itself.
+        """What draws the frames of all sessions and encodes them anew from now on, each chosen for itself.
 
         Args:
             name: "eager", "onnx", "openvino", "compile"; "auto" for the fastest, measured once on this machine for
@@ -102,10 +102,10 @@ class World:
             ValueError: there is no such runtime, this machine cannot run it, or its frames are not those of "eager".
         """
         w_NLD = self._probes().to(self.codec.device)
-        self._draw, self.runtime = choose_runtime(name, decoder_part(self.codec.decoder, w_NLD))
         std_LD = torch.from_numpy(np.array(self.player.w_std_LD))
-        encoder = encoder_part(self.codec.encoder, self.codec.decode(w_NLD), std_LD)
-        self._encode, self.encoding = choose_runtime(name, encoder)
+        drawing = choose_runtime(name, decoder_part(self.codec.decoder, w_NLD))
+        encoding = choose_runtime(name, encoder_part(self.codec.encoder, self.codec.decode(w_NLD), std_LD))
+        (self._draw, self.runtime), (self._encode, self.encoding) = drawing, encoding
 
     def use_weights(self, name: str) -> None:
         """In what precision the steps of all sessions read the dynamics' weights from now on.

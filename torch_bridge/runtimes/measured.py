@@ -93,11 +93,12 @@ def kept(key: dict[str, Any], names: Iterable[str]) -> Chosen | None:
 def machine_key(*packages: str) -> dict[str, Any]:
     """What of this machine and its installation a choice depends on."""
     versions = {name: _version(name) for name in packages}
-    return {"schema": 3, "machine": cpu_model(), "cores": os.cpu_count(), "versions": versions}
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {"schema": 3, "machine": cpu_model(), "cores": cores, "versions": versions}
 
 
 def checksum(arrays: Iterable[np.ndarray]) -> int:
-    """CRC-32 of all weights: whether frames agree is a matter of theirs."""
+    """CRC-32 of arrays: whether frames agree is a matter of the weights and of what they are given."""
     total = 0
     for array in arrays:
         total = zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8), total)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
@@ -42,8 +43,8 @@ class Part:
 def decoder_part(decoder: PlayDecoder, probes_NLD: Float[Tensor, "N L D"]) -> Part:
     """w (1, L, D) -> uint8 frame (1, H, W, 3). The decoder and its copies share their weights."""
 
-    def network(runtime: str) -> nn.Module:
-        return FrameNet(decoder.channels_first() if runtime == "openvino" else decoder)
+    def network(runtime: str) -> nn.Module:  # `eval`: exporters leave all of it in the mode of the outer module
+        return FrameNet(decoder.channels_first() if runtime == "openvino" else decoder).eval()
 
     key = {
         "part": "decoder",
@@ -51,6 +52,7 @@ def decoder_part(decoder: PlayDecoder, probes_NLD: Float[Tensor, "N L D"]) -> Pa
         "fixed_noise": decoder.fixed_noise,
         "rows": probes_NLD.shape[1],
         "weights": _weights(decoder),
+        "compared": checksum([probes_NLD.cpu().numpy()]),
     }
     return Part(network, probes_NLD, fault_between, "other frames", key, compiled=True)
 
@@ -76,11 +78,16 @@ def encoder_part(encoder: Encoder, probes_NHWC: UInt8[Tensor, "N H W C"], std_LD
     """
 
     def fault(pairs: Pairs) -> str:
-        apart = max(float(((ours - theirs).abs() / std_LD.to(ours)).max()) for ours, theirs in pairs)
+        apart = float(torch.stack([((ours - theirs).abs() / std_LD.to(ours)).max() for ours, theirs in pairs]).max())
         return "" if apart <= W_TOLERANCE else f"up to {apart:.3f} standard deviations apart"
 
-    key = {"part": "encoder", "config": asdict(encoder.config), "weights": _weights(encoder)}
-    net = EncodeNet(encoder).eval()  # an exporter returns a network to the mode that it found the outer module in
+    key = {
+        "part": "encoder",
+        "config": asdict(encoder.config),
+        "weights": _weights(encoder),
+        "compared": checksum((probes_NHWC.cpu().numpy(), std_LD.cpu().numpy())),
+    }
+    net = EncodeNet(encoder).eval()
     return Part(lambda _: net, probes_NHWC, fault, "another w", key, compiled=False)
 
 

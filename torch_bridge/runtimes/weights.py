@@ -57,7 +57,7 @@ def choose_weights(
         if fault := _fault(step, player, probes_NLD, knobs, draw):
             raise ValueError(f"Weights in {wanted!r} lead to other frames: {fault}. Choose float32.")
         return step, Chosen(wanted)
-    key = _key(player, probes_NLD)
+    key = _key(player, probes_NLD, knobs, draw)
     known = None if wanted == "measure" else kept(key, NAMED)
     if known is not None:
         try:
@@ -98,6 +98,8 @@ def _measure(player: LatentPlayer, probes_NLD: np.ndarray, knobs: Knobs, draw: D
         left_out["float16"] = fault
     else:
         ready["float16"] = half
+    if len(ready) == 1:
+        return player.step, Chosen("float32", "measured", {}, left_out)
     seconds = medians({name: _stepping(step, player, probes_NLD[0], knobs) for name, step in ready.items()})
     name = min(seconds, key=lambda one: seconds[one])
     return ready[name], Chosen(name, "measured", seconds, left_out)
@@ -141,12 +143,14 @@ def _platform(player: LatentPlayer) -> str:
     return device.platform
 
 
-def _key(player: LatentPlayer, probes_NLD: np.ndarray) -> dict[str, Any]:
+def _key(player: LatentPlayer, probes_NLD: np.ndarray, knobs: Knobs, draw: Draw) -> dict[str, Any]:
     """All that the choice depends on."""
+    frames = draw(jax.device_put(probes_NLD, player.w_mean_LD.sharding))  # the decoder and the statistics of w
     return machine_key("jax", "jaxlib") | {
         "choice": "weights",
         "platform": _platform(player),
         "dynamics": asdict(player.model.config),
-        "probes": list(probes_NLD.shape),
+        "knobs": [str(knob) for knob in knobs],
         "weights": checksum(map(np.asarray, jax.tree.leaves(player.params))),
+        "compared": checksum([frames.cpu().numpy()]),
     }
