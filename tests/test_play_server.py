@@ -18,9 +18,11 @@ import pytest
 import websockets
 import worlds
 from playing import page, serving
+from starlette.websockets import WebSocketDisconnect
 
 from app.play import protocol
 from app.play.access import is_loopback
+from app.play.outbox import Closed, SocketChannel
 from app.play.player import Player
 from app.play.protocol import CUT, PROMPT, ClientMessage
 from app.play.server import ServerConfig
@@ -434,6 +436,34 @@ async def drain(socket):
             await socket.recv()
     except websockets.ConnectionClosed as ending:
         return ending.rcvd.code if ending.rcvd else None
+
+
+async def test_pages_that_vanish_are_no_fault_of_the_server(server, caplog):
+    port, app = server
+    for number in range(40):
+        socket = await websockets.connect(f"ws://127.0.0.1:{port}/play", max_size=None)
+        await socket.send(json.dumps({"type": "start", "prompt": "00", "actions": [[1, 10_000]]}))
+        for _ in range(number % 5):
+            await socket.recv()
+        if number % 2:
+            await socket.send("no message")  # the server is about to close by itself
+        socket.transport.abort()
+    await settled(app, 0)
+    assert not [record for record in caplog.records if record.name.startswith("uvicorn")]
+
+
+async def test_a_page_that_vanishes_while_it_is_sent_something_has_left():
+    class Vanished:
+        async def send_text(self, _):
+            raise WebSocketDisconnect(1006)
+
+        send_bytes = send_text
+
+    channel = SocketChannel(Vanished())
+    for sending in (channel.send_text(""), channel.send_bytes(b"")):
+        with pytest.raises(Closed) as caught:
+            await sending
+        assert caught.value.code is None
 
 
 async def test_an_idle_page_is_sent_away(world):

@@ -7,12 +7,17 @@ from collections import deque
 from collections.abc import Awaitable
 from typing import Protocol
 
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from app.play.protocol import BROKEN, CUT, PROMPT, FrameMessage
 
 IN_FLIGHT = 2  # frames that are sent and not yet drawn
 MOST_WAITING = 256  # texts; more wait only for a page that does not read
+GONE = (
+    RuntimeError,
+    OSError,
+    WebSocketDisconnect,
+)  # of Starlette and uvicorn, for what is sent to a page that has left
 STALLED_SECONDS = 1.0  # without an `ack`, while frames are in flight
 
 
@@ -118,5 +123,5 @@ class SocketChannel:
     async def _send(sending: Awaitable[None]) -> None:
         try:
             await sending
-        except (RuntimeError, OSError) as error:  # Starlette and uvicorn, after the page has gone
+        except GONE as error:
             raise Closed(None) from error

@@ -19,7 +19,7 @@ from app.play import protocol
 from app.play.about import LIMITS, about_world, rest_code
 from app.play.errands import Errands
 from app.play.game import Game
-from app.play.outbox import Closed, Outbox, SocketChannel
+from app.play.outbox import GONE, Closed, Outbox, SocketChannel
 from app.play.protocol import BROKEN, IDLE, Mark, ProtocolError, Settings, codes_of
 from app.play.shared import Shared
 
@@ -64,11 +64,11 @@ class Player:
             await asyncio.gather(*tasks, *self._errands.tasks, return_exceptions=True)
             self._errands.leave()
         if not isinstance(ending, Closed):
-            with suppress(RuntimeError):
+            with suppress(*GONE):
                 await self._socket.close(1011, "the server failed")
             raise ending
         if ending.code is not None:
-            with suppress(RuntimeError):  # it is gone already
+            with suppress(*GONE):
                 await self._socket.close(ending.code, ending.reason[:120])
 
     def _parts(self) -> list[Any]:

@@ -1,7 +1,7 @@
 """The server of `genie play`: a page, a WebSocket, pictures of prompts, films."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -17,6 +17,7 @@ from starlette.websockets import WebSocket
 from app.play.access import Guard
 from app.play.films import Films
 from app.play.gallery import Gallery
+from app.play.outbox import GONE
 from app.play.player import Player
 from app.play.protocol import FULL
 from app.play.shared import Shared
@@ -77,7 +78,8 @@ def build_app(world: World, name: str, config: ServerConfig | None = None) -> AS
     async def play(socket: WebSocket) -> None:
         await socket.accept()
         if len(players) >= config.sessions:
-            await socket.close(FULL, f"all {config.sessions} places are taken: close another page, or try again later")
+            with suppress(*GONE):
+                await socket.close(FULL, f"all {config.sessions} places are taken: close another page, or try later")
             return
         player = Player(shared, socket)
         players.add(player)
