@@ -13,11 +13,8 @@ from app.play.protocol import BROKEN, CUT, PROMPT, FrameMessage
 
 IN_FLIGHT = 2  # frames that are sent and not yet drawn
 MOST_WAITING = 256  # texts; more wait only for a page that does not read
-GONE = (
-    RuntimeError,
-    OSError,
-    WebSocketDisconnect,
-)  # of Starlette and uvicorn, for what is sent to a page that has left
+# What Starlette and uvicorn raise for a message to a page that has left.
+GONE = (RuntimeError, OSError, WebSocketDisconnect)
 STALLED_SECONDS = 1.0  # without an `ack`, while frames are in flight
 
 
