@@ -65,25 +65,44 @@ def wanted(names: Sequence[str], device: str) -> list[str]:
     return [name for name in there if (not names or name in names) and (device == "cpu" or SCRIPTS[name].device)]
 
 
+def others_of(output: Path, now: dict[str, Any]) -> dict[str, Any]:
+    """What a file has of other scripts, if it is of this machine, its versions and this day."""
+    if not output.is_file():
+        return {}
+    before = json.loads(output.read_text(encoding="utf-8"))
+    alike = all(before.get(key) == now[key] for key in ("machine", "quick", "device", "date"))
+    return {key: before[key] for key in ("results", "failed")} if alike else {}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, help="default: benchmarks/results/cpu.json, gpu.json on a GPU")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
     parser.add_argument("--quick", action="store_true", help="smallest sizes, few rounds: shows that all of it runs")
-    parser.add_argument("--only", nargs="+", choices=list(SCRIPTS), default=[], help="these alone")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=list(SCRIPTS),
+        default=[],
+        help="these alone; of the others the file keeps what is of today",
+    )
     options = parser.parse_args()
     output = options.output or RESULTS / ("cpu.json" if options.device == "cpu" else "gpu.json")
     gathered: dict[str, Any] = {"machine": describe(), "quick": options.quick, "device": options.device}
     gathered |= {"date": gathered["machine"]["date"], "results": {}, "failed": {}}
+    gathered |= others_of(output, gathered) if options.only else {}
     for name in wanted(options.only, options.device):
         print(f"== {name}", flush=True)
         script = SCRIPTS[name]
         words = [*(script.quick if options.quick else ()), *(["--device", options.device] if script.device else ())]
         result, said = run(name, words)
+        for kept in ("results", "failed"):
+            gathered[kept].pop(name, None)
         if result is None:
             gathered["failed"][name] = said
         else:
             gathered["results"][name] = result
+        gathered["results"] = {one: gathered["results"][one] for one in SCRIPTS if one in gathered["results"]}
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(json.dumps(gathered, indent=1) + "\n", encoding="utf-8")
     print(f"{output}: {len(gathered['results'])} benchmarks, failed: {', '.join(gathered['failed']) or 'none'}")

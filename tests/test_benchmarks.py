@@ -148,3 +148,19 @@ def test_all_benchmarks_are_gathered_and_a_failure_is_told_and_kept(
 def test_make_lists_the_benchmarks() -> None:
     said = subprocess.run(["make", "help"], cwd=BENCHMARKS.parent, capture_output=True, text=True, check=True).stdout
     assert {"bench", "bench-gpu", "test"} <= {line.split()[1] for line in said.splitlines() if "make" in line}
+
+
+def test_some_benchmarks_alone_keep_the_others_of_the_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    everything, output = _module("run_all"), tmp_path / "cpu.json"
+    monkeypatch.setattr(everything, "run", lambda name, _: ({"by": "first", "name": name}, ""))
+    _run("run_all", ["-o", str(output)], monkeypatch)
+    monkeypatch.setattr(everything, "run", lambda name, _: ({"by": "second", "name": name}, ""))
+    _run("run_all", ["-o", str(output), "--only", "bridge"], monkeypatch)
+    results = json.loads(output.read_text())["results"]
+    assert list(results) == list(everything.SCRIPTS)
+    assert {name for name, result in results.items() if result["by"] == "second"} == {"bridge"}
+    other = json.loads(output.read_text())
+    other["machine"]["cpu"] = "another"
+    output.write_text(json.dumps(other))
+    _run("run_all", ["-o", str(output), "--only", "bridge"], monkeypatch)
+    assert list(json.loads(output.read_text())["results"]) == ["bridge"]

@@ -1,7 +1,7 @@
 """Whether play reads the weights of the dynamics in half precision: as named, or if a short measurement says so.
 
-It counts only where its steps lead to the frames that float32 leads to, within the tolerance of `measured`.
-Rollouts side by side, prompts and so evaluations read float32, whatever is chosen here.
+It counts only where each of its steps leads to the frame that one of float32 does from the same state, within the
+tolerance of `measured`. Rollouts side by side, prompts and so evaluations read float32, whatever is chosen here.
 """
 
 from collections.abc import Callable
@@ -108,13 +108,12 @@ def _measure(player: LatentPlayer, probes_NLD: np.ndarray, knobs: Knobs, draw: D
 def _fault(step: Step, player: LatentPlayer, probes_NLD: np.ndarray, knobs: Knobs, draw: Draw) -> str:
     pairs = []
     for number, w_LD in enumerate(probes_NLD):
-        ours = _start(player, w_LD, knobs)
-        theirs = player.copy(ours)
-        for code in range(PROBE_STEPS):
+        state = _start(player, w_LD, knobs)
+        for code in range(PROBE_STEPS):  # each from the same state: what a step makes of it, not where chance leads
             codes_B = _code(player, (number + code) % player.model.config.codes)
-            ours, w_ours = step(ours, codes_B, knobs)
-            theirs, w_theirs = player.step(theirs, codes_B, knobs)
-            pairs.append((draw(w_ours), draw(w_theirs)))
+            _, ours_BLD = step(player.copy(state), codes_B, knobs)
+            state, theirs_BLD = player.step(state, codes_B, knobs)
+            pairs.append((draw(ours_BLD), draw(theirs_BLD)))
     return fault_between(pairs)
 
 
