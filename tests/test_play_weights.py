@@ -170,7 +170,7 @@ def test_a_runtime_that_fails_changes_nothing(world: World, monkeypatch: pytest.
 
 def test_an_encoder_that_finds_another_w_is_left_out(world: World) -> None:
     frames = torch.from_numpy(moving_squares(4))
-    part = encoder_part(world.codec.encoder, frames, torch.ones(1, world.config.style_dim))
+    part = encoder_part(world.codec.encoder, lambda: frames, torch.ones(1, world.config.style_dim))
     w = torch.zeros(1, 1, world.config.style_dim)
     assert part.fault([(w, w + 0.009)]) == ""
     assert "0.500 standard deviations apart" in part.fault([(w, w), (w, w + 0.5)])

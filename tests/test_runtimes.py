@@ -101,7 +101,7 @@ from torch_bridge.mobile_stylegan import Student, StudentConfig
 from torch_bridge.runtimes.kinds import make_runtime
 from torch_bridge.runtimes.parts import decoder_part
 part = decoder_part(Student(StudentConfig(32, 16, (16, 8, 8))).for_play().eval(), torch.zeros(1, 1, 16))
-make_runtime("openvino", part.network, part.probes)
+make_runtime("openvino", part.network, part.probes())
 assert "openvino" in sys.modules and "openvino_telemetry" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", script], env=os.environ | {"HOME": str(tmp_path)}, check=True)

@@ -104,7 +104,7 @@ class World:
         w_NLD = self._probes().to(self.codec.device)
         std_LD = torch.from_numpy(np.array(self.player.w_std_LD))
         drawing = choose_runtime(name, decoder_part(self.codec.decoder, w_NLD))
-        encoding = choose_runtime(name, encoder_part(self.codec.encoder, self.codec.decode(w_NLD), std_LD))
+        encoding = choose_runtime(name, encoder_part(self.codec.encoder, lambda: self.codec.decode(w_NLD), std_LD))
         (self._draw, self.runtime), (self._encode, self.encoding) = drawing, encoding
 
     def use_weights(self, name: str) -> None:

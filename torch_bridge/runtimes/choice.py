@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from torch_bridge.runtimes.kinds import Runtime, make_runtime
+from torch_bridge.runtimes.kinds import EagerRuntime, Runtime, make_runtime
 from torch_bridge.runtimes.measured import Chosen, Unavailable, keep, kept, machine_key, medians
 from torch_bridge.runtimes.parts import Part
 
@@ -36,9 +36,11 @@ def choose_runtime(wanted: str, part: Part) -> tuple[Runtime, Chosen]:
     """
     if wanted not in RUNTIMES:
         raise ValueError(f"There is no runtime {wanted!r}. Choose one of {', '.join(RUNTIMES)}.")
+    if wanted == "eager":
+        return EagerRuntime(part.network("eager")), Chosen("eager")
     if wanted in NAMED:
         runtime = _made(wanted, part)
-        if wanted != "eager" and (fault := _fault(runtime, _made("eager", part), part)):
+        if fault := _fault(runtime, _made("eager", part), part):
             raise ValueError(f"The runtime {wanted!r} has {part.makes}: {fault}. Choose another runtime.")
         return runtime, Chosen(wanted)
     key = _key(part)
@@ -62,7 +64,7 @@ def probes(
 
 
 def _made(name: str, part: Part) -> Runtime:
-    return make_runtime(name, part.network, part.probes[:1])
+    return make_runtime(name, part.network, part.probes()[:1])
 
 
 def _measure(part: Part) -> tuple[Runtime, Chosen]:
@@ -80,7 +82,7 @@ def _measure(part: Part) -> tuple[Runtime, Chosen]:
                 left_out[name] = fault
             else:
                 ready[name] = runtime
-        return medians({name: _computing(runtime, part.probes[:1]) for name, runtime in ready.items()})
+        return medians({name: _computing(runtime, part.probes()[:1]) for name, runtime in ready.items()})
 
     seconds = measured(MEASURED)
     if part.compiled and min(seconds.values()) > COMPILED_ABOVE:
@@ -90,7 +92,7 @@ def _measure(part: Part) -> tuple[Runtime, Chosen]:
 
 
 def _fault(runtime: Runtime, reference: Runtime, part: Part) -> str:
-    return part.fault((runtime(probe[None]), reference(probe[None])) for probe in part.probes)
+    return part.fault((runtime(probe[None]), reference(probe[None])) for probe in part.probes())
 
 
 def _computing(runtime: Runtime, probe: Tensor) -> Callable[[], Tensor]:
@@ -99,10 +101,10 @@ def _computing(runtime: Runtime, probe: Tensor) -> Callable[[], Tensor]:
 
 def _key(part: Part) -> dict[str, Any]:
     """All that the choice depends on."""
-    device = part.probes.device
+    device = part.probes().device
     return machine_key("torch", "onnxruntime", "openvino") | {
         "choice": "runtime",
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        **part.key,
+        **part.key(),
     }

@@ -75,7 +75,7 @@ def _not_importable(package: str) -> Iterator[None]:
 class EagerRuntime:
     """PyTorch as it is."""
 
-    def __init__(self, net: nn.Module, example: Tensor) -> None:
+    def __init__(self, net: nn.Module, example: Tensor | None = None) -> None:
         del example  # it takes any shape
         self.net = net
 

@@ -1,5 +1,6 @@
 """The networks of play that a runtime computes: what draws a frame, and what encodes it anew."""
 
+import functools
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -25,18 +26,18 @@ class Part:
 
     Attributes:
         network: it, in the form that is best for the runtime of a name.
-        probes: inputs (N, ...) as play has them, on the network's device.
+        probes: inputs (N, ...) as play has them, on the network's device; made when they are needed, once.
         fault: what is wrong with outputs beside those of "eager"; "" for nothing.
         makes: for a person, what it makes where there is a fault.
-        key: all that a choice depends on besides the machine.
+        key: all that a choice depends on besides the machine; likewise.
         compiled: whether it may be worth a minute of `torch.compile`.
     """
 
     network: Callable[[str], nn.Module]
-    probes: Tensor
+    probes: Callable[[], Tensor]
     fault: Callable[[Pairs], str]
     makes: str
-    key: dict[str, Any]
+    key: Callable[[], dict[str, Any]]
     compiled: bool
 
 
@@ -46,15 +47,17 @@ def decoder_part(decoder: PlayDecoder, probes_NLD: Float[Tensor, "N L D"]) -> Pa
     def network(runtime: str) -> nn.Module:  # `eval`: exporters leave all of it in the mode of the outer module
         return FrameNet(decoder.channels_first() if runtime == "openvino" else decoder).eval()
 
-    key = {
-        "part": "decoder",
-        "config": asdict(decoder.config),
-        "fixed_noise": decoder.fixed_noise,
-        "rows": probes_NLD.shape[1],
-        "weights": _weights(decoder),
-        "compared": checksum([probes_NLD.cpu().numpy()]),
-    }
-    return Part(network, probes_NLD, fault_between, "other frames", key, compiled=True)
+    def key() -> dict[str, Any]:
+        return {
+            "part": "decoder",
+            "config": asdict(decoder.config),
+            "fixed_noise": decoder.fixed_noise,
+            "rows": probes_NLD.shape[1],
+            "weights": _weights(decoder),
+            "compared": checksum([probes_NLD.cpu().numpy()]),
+        }
+
+    return Part(network, lambda: probes_NLD, fault_between, "other frames", key, compiled=True)
 
 
 class EncodeNet(nn.Module):
@@ -68,27 +71,32 @@ class EncodeNet(nn.Module):
         return self.encoder(to_float(frames_BHWC))
 
 
-def encoder_part(encoder: Encoder, probes_NHWC: UInt8[Tensor, "N H W C"], std_LD: Float[Tensor, "L D"]) -> Part:
+def encoder_part(
+    encoder: Encoder, frames: Callable[[], UInt8[Tensor, "N H W C"]], std_LD: Float[Tensor, "L D"]
+) -> Part:
     """uint8 frame (1, H, W, 3) of the encoder's size -> w (1, L, D).
 
     Args:
         encoder: on its device.
-        probes_NHWC: frames.
+        frames: to compare with, called when they are needed.
         std_LD: standard deviation of w in the corpus, in which differences are counted.
     """
+    probes = functools.cache(frames)
 
     def fault(pairs: Pairs) -> str:
         apart = float(torch.stack([((ours - theirs).abs() / std_LD.to(ours)).max() for ours, theirs in pairs]).max())
         return "" if apart <= W_TOLERANCE else f"up to {apart:.3f} standard deviations apart"
 
-    key = {
-        "part": "encoder",
-        "config": asdict(encoder.config),
-        "weights": _weights(encoder),
-        "compared": checksum((probes_NHWC.cpu().numpy(), std_LD.cpu().numpy())),
-    }
+    def key() -> dict[str, Any]:
+        return {
+            "part": "encoder",
+            "config": asdict(encoder.config),
+            "weights": _weights(encoder),
+            "compared": checksum((probes().cpu().numpy(), std_LD.cpu().numpy())),
+        }
+
     net = EncodeNet(encoder).eval()
-    return Part(lambda _: net, probes_NHWC, fault, "another w", key, compiled=False)
+    return Part(lambda _: net, probes, fault, "another w", key, compiled=False)
 
 
 def _weights(module: nn.Module) -> int:
