@@ -115,7 +115,7 @@ def test_ctrl_c_saves_the_step_it_came_in(tmp_path: Path) -> None:
     class Interrupted(TorchStage):
         def advance(self, step: int, progress: float, lr_scale: float) -> dict[str, Any]:
             if step == 12:
-                os.kill(os.getpid(), signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)  # to this thread, before it goes on
             return super().advance(step, progress, lr_scale)
 
     handler = signal.getsignal(signal.SIGINT)
@@ -134,7 +134,7 @@ def test_ctrl_c_during_the_last_save_stops_too(tmp_path: Path) -> None:
     class Interrupted(TorchStage):
         def state(self) -> dict[str, Any]:
             if self.seen and self.seen[-1][0] == self.pace.steps - 1:
-                os.kill(os.getpid(), signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)  # to this thread, before it goes on
             return super().state()
 
     with pytest.raises(KeyboardInterrupt):
