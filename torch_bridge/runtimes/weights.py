@@ -46,7 +46,7 @@ def choose_weights(
         draw: frames of w, always the same for the same w.
 
     Raises:
-        ValueError: there is no such form, this machine gains nothing by it, or it leads to other frames.
+        ValueError: there is no such form, it is none for this device or this JAX, or it leads to other frames.
     """
     if wanted not in WEIGHTS:
         raise ValueError(f"There are no weights {wanted!r}. Choose one of {', '.join(WEIGHTS)}.")
