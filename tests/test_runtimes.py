@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch_bridge.mobile_stylegan import PlayDecoder, Student, StudentConfig
 from torch_bridge.runtimes import cache, choice, choose_runtime, decoder_part, measured, probes
 from torch_bridge.runtimes.kinds import Runtime, make_runtime
 from torch_bridge.runtimes.measured import Unavailable
+from torch_bridge.runtimes.parts import W_TOLERANCE
 from torch_bridge.world import World
 
 SMALL = StudentConfig(32, 16, (16, 8, 8))
@@ -116,6 +118,21 @@ def test_frames_of_openvino_are_the_callers_own() -> None:
     assert torch.equal(first, kept)
 
 
+@pytest.mark.parametrize("name", ["eager", "onnx", "openvino"])
+def test_threads_that_share_a_runtime_get_their_own_frames(name: str) -> None:
+    w_NLD = w_of(SMALL)
+    runtime = runtime_of(name, decoder_of(), w_NLD)
+    alone = [runtime(w_LD[None]).clone() for w_LD in w_NLD]
+
+    def draw_often(number: int) -> list[torch.Tensor]:
+        return [runtime(w_NLD[number : number + 1]) for _ in range(50)]
+
+    with ThreadPoolExecutor(len(w_NLD)) as threads:
+        together = list(threads.map(draw_often, range(len(w_NLD))))
+    for frames, expected in zip(together, alone, strict=True):
+        assert all(torch.equal(frame, expected) for frame in frames)
+
+
 @pytest.mark.parametrize(("name", "kind"), [("onnx", "OnnxRuntime"), ("openvino", "OpenVinoRuntime")])
 def test_a_runtime_that_cannot_draw_is_left_out(monkeypatch: pytest.MonkeyPatch, name: str, kind: str) -> None:
     def fails(*_: object) -> None:
@@ -155,6 +172,25 @@ def test_the_choice_is_measured_once_and_kept(kept: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(choice, "_measure", lambda *_: pytest.fail("measured again"))
     _, second = choose_runtime("auto", decoder_part(decoder, w))
     assert second == dataclasses.replace(first, how="cached")
+
+
+def test_a_kept_choice_that_was_taken_away_is_measured_anew(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    part = decoder_part(decoder_of(), w_of(SMALL))
+    choose_runtime("auto", part)
+    (file,) = kept.iterdir()
+    stored = json.loads(file.read_text())
+    stored["result"]["name"] = "openvino"  # whichever it was
+    file.write_text(json.dumps(stored))
+
+    def fails(*_: object) -> None:
+        raise RuntimeError("no such instruction")
+
+    monkeypatch.setattr("torch_bridge.runtimes.kinds.OpenVinoRuntime.__call__", fails)
+    _, chosen = choose_runtime("auto", part)
+    assert chosen.how == "measured"
+    assert chosen.name != "openvino"
+    assert "openvino" in chosen.left_out
+    assert choose_runtime("auto", part)[1] == dataclasses.replace(chosen, how="cached")
 
 
 @pytest.mark.parametrize(("above", "tried"), [(1e9, False), (0.0, True)])
@@ -239,6 +275,25 @@ def test_a_rollout_that_encodes_its_frames_is_that_of_single_steps(folder: Path)
     together = world.rollout(codes)
     world.reset(moving_squares(5), reencode_every=2)
     np.testing.assert_array_equal(together, np.stack([world.step(code) for code in codes]))
+
+
+@pytest.mark.parametrize("name", ["onnx", "openvino"])
+def test_snapping_goes_by_the_runtime(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    world = World.load(folder)
+    player = world.session()
+    player.reset(moving_squares(5), reencode_every=0)
+    player.step(1)
+    before = player.snapshot()
+    player.snap()
+    eager = player.snapshot().state.w_BLD
+
+    world.use_runtime(name)
+    monkeypatch.setattr(world.codec, "encode", lambda _: pytest.fail("encoded by PyTorch"))
+    player.restore(before)
+    player.snap()
+    ours = player.snapshot().state.w_BLD
+    np.testing.assert_allclose(ours, eager, rtol=0, atol=W_TOLERANCE)
+    assert np.abs(ours - before.state.w_BLD).max() > 10 * W_TOLERANCE  # and it does move
 
 
 @pytest.mark.parametrize("name", ["onnx", "openvino", "auto"])
