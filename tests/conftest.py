@@ -5,6 +5,7 @@ the cost. No test may reach a network.
 """
 
 import os
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,3 +33,49 @@ def server() -> Iterator[Any]:
     server = play_server(small_world())
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """What runs asynchronous tests."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def fast_world() -> Any:
+    """The small world at 60 frames a second, its steps compiled."""
+    import worlds
+
+    from torch_bridge.world import World
+
+    made = World(*worlds.world_parts(fps=60.0), device="cpu")
+    made.reset(made.prompts["00"])
+    made.step(0)
+    return made
+
+
+@pytest.fixture(scope="module")
+def served(fast_world: Any) -> Iterator[tuple[int, Any]]:
+    """Port and ASGI application of a server of that world with 24 places."""
+    from playing import serving
+
+    from app.play.server import ServerConfig
+
+    with serving(fast_world, ServerConfig(sessions=24)) as (port, app):
+        yield port, app
+
+
+@pytest.fixture
+def listening(served: tuple[int, Any]) -> Iterator[tuple[int, Any]]:
+    """`served`, which knows of no page once the test is over."""
+    yield served
+    until = time.monotonic() + 20
+    while players := served[1]._app.state.players:
+        assert time.monotonic() < until, players
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def port(listening: tuple[int, Any]) -> int:
+    """Of that server."""
+    return listening[0]

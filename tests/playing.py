@@ -5,14 +5,16 @@ import json
 import socket
 import threading
 import time
+import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from email.message import Message
 from typing import Any
 
 import uvicorn
 import websockets
 
-from app.play.protocol import FrameMessage, unpack
+from app.play.protocol import PROMPT, FrameMessage, unpack
 from app.play.server import ServerConfig, build_app
 from torch_bridge.world import World
 
@@ -94,3 +96,22 @@ async def page(port: int, query: str = "", **options: Any) -> AsyncIterator[Page
         talking = Page(socket)
         await talking.told("hello")
         yield talking
+
+
+def codes_shown(talking: Page) -> list[int | None]:
+    """The codes of the frames that a page was sent, without those of prompts."""
+    return [frame.code for frame in talking.frames if not frame.flags & PROMPT]
+
+
+async def settled(app: Any, count: int) -> None:
+    """Wait until the server knows of `count` pages."""
+    async with asyncio.timeout(60):
+        while len(app._app.state.players) != count:
+            await asyncio.sleep(0.01)
+
+
+def fetch(port: int, path: str, **headers: str) -> tuple[bytes, Message]:
+    """Body and headers of what the server has at a path."""
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=headers)
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        return answer.read(), answer.headers
