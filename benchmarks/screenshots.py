@@ -1,0 +1,77 @@
+"""The pictures of the page in docs/images, made anew: a real server, a real Chromium, seconds of play.
+
+    python benchmarks/screenshots.py                     docs/images/play_dark.png, play_compare.png, play_phone.png
+    python benchmarks/screenshots.py --world runs/mine --folder /tmp/pictures
+
+Each is of a page of its own. Keys are those of the world's first actions.
+"""
+
+import argparse
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from play_page import ARGUMENTS, CHROMIUMS, free_port, start_server, until
+
+IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
+WIDE, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
+HOLD = 1500  # milliseconds that a key is held
+
+
+def play(page: Any) -> None:
+    """Some seconds of play; the last key stays held."""
+    keys = [code["key"] for code in page.evaluate("genie.state().world.codes")]
+    for key in (keys[1], keys[3], keys[1]):
+        page.keyboard.press(key, delay=HOLD)
+    page.keyboard.down(keys[4 % len(keys)])
+    page.wait_for_timeout(HOLD)
+
+
+def compare(page: Any) -> None:
+    """The world beside the true continuation, near its end."""
+    page.click("#compare")
+    until(page, "genie.state().step >= 6")
+
+
+VIEWS: dict[str, tuple[dict[str, Any], Callable[[Any], None]]] = {
+    "play_dark": ({"viewport": WIDE, "color_scheme": "dark"}, play),
+    "play_compare": ({"viewport": WIDE, "color_scheme": "dark"}, compare),
+    "play_phone": ({"viewport": PHONE, "color_scheme": "light"}, play),
+}
+
+
+def main() -> None:
+    """Start a server, make the pictures, stop it."""
+    from playwright.sync_api import sync_playwright
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--world", help="a world or a run (default: the bundled one)")
+    parser.add_argument("--folder", type=Path, default=IMAGES, help="of the pictures (default: docs/images)")
+    args = parser.parse_args()
+    browser_path = next(filter(None, map(shutil.which, CHROMIUMS)), None)
+    if browser_path is None:
+        raise SystemExit(f"there is none of {', '.join(CHROMIUMS)}")
+    args.folder.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    server = start_server(args.world, port)
+    try:
+        with sync_playwright() as driver:
+            browser = driver.chromium.launch(executable_path=browser_path, args=ARGUMENTS)
+            for name, (options, act) in VIEWS.items():
+                page = browser.new_page(**options)
+                page.goto(f"http://127.0.0.1:{port}/")
+                until(page, "genie.state().link === 'live' && genie.stats().shown > 0")
+                act(page)
+                page.screenshot(path=args.folder / f"{name}.png")
+                page.close()
+                print(args.folder / f"{name}.png")
+            browser.close()
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait(30)
+
+
+if __name__ == "__main__":
+    main()
