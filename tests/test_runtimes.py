@@ -110,6 +110,27 @@ assert "openvino" in sys.modules and "openvino_telemetry" not in sys.modules
     assert not (tmp_path / "intel").exists()
 
 
+def test_ctrl_c_comes_through_after_runtimes_of_openvino_went() -> None:
+    """Each of its cores gives the thread a stack for signals and takes it away, in whatever order they go."""
+    script = """
+import signal, torch
+from torch_bridge.mobile_stylegan import Student, StudentConfig
+from torch_bridge.runtimes.kinds import make_runtime
+from torch_bridge.runtimes.parts import decoder_part
+part = decoder_part(Student(StudentConfig(32, 16, (16, 8, 8))).for_play().eval(), torch.zeros(1, 1, 16))
+first, second = (make_runtime("openvino", part.network, part.probes()) for _ in range(2))
+del first
+del second
+signal.signal(signal.SIGINT, signal.default_int_handler)
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("came through")
+"""
+    done = subprocess.run([sys.executable, "-c", script], text=True, capture_output=True)
+    assert (done.returncode, done.stdout) == (0, "came through\n"), done.stderr
+
+
 def test_frames_of_openvino_are_the_callers_own() -> None:
     runtime, w_NLD = runtime_of("openvino", decoder_of(), w_of(SMALL)), w_of(SMALL)
     first = runtime(w_NLD[:1])

@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import functools
 import importlib.util
 import io
 import os
@@ -126,6 +127,18 @@ class OnnxRuntime:
         return torch.from_numpy(self.session.run(["result"], {"given": given.numpy()})[0])
 
 
+@functools.cache
+def _openvino_core() -> Any:
+    """OpenVINO, which must not be begun twice.
+
+    A core gives its thread a stack for signals and frees it in the end. Where several go in another order than the
+    reverse of their coming, the thread is left with one that is freed, and the next Ctrl-C ends the process.
+    """
+    with _not_importable("openvino_telemetry"):  # by which importing OpenVINO is reported over the network
+        import openvino
+    return openvino.Core()
+
+
 class OpenVinoRuntime:
     """OpenVINO on the CPU in float32, with as many threads as PyTorch has; data had better be moved channels-first.
 
@@ -141,10 +154,9 @@ class OpenVinoRuntime:
 
     @staticmethod
     def _request(net: nn.Module, example: Tensor) -> Any:
-        with _not_importable("openvino_telemetry"):  # by which importing OpenVINO is reported over the network
-            import openvino
-            from openvino.frontend import FrontEndManager
-            from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+        core = _openvino_core()
+        from openvino.frontend import FrontEndManager
+        from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
         frontend = FrontEndManager().load_by_framework("pytorch")
         with warnings.catch_warnings():
@@ -158,7 +170,7 @@ class OpenVinoRuntime:
             "INFERENCE_PRECISION_HINT": "f32",
             "ENABLE_CPU_PINNING": False,
         }
-        return openvino.Core().compile_model(model, "CPU", options).create_infer_request()
+        return core.compile_model(model, "CPU", options).create_infer_request()
 
     def __call__(self, given: Tensor) -> Tensor:
         with self.turn:
