@@ -32,6 +32,7 @@ def play(page: Any) -> None:
 def compare(page: Any) -> None:
     """The world beside the true continuation, near its end."""
     page.click("#compare")
+    until(page, "genie.state().comparing && !document.getElementById('truth-figure').hidden")
     until(page, "genie.state().step >= 6")
 
 

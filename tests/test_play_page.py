@@ -17,6 +17,12 @@ from torch_bridge.world import World
 
 require_browser()
 
+WATCH_BADGE = """() => {
+  window.badges = [];
+  const badge = document.getElementById("badge");
+  new MutationObserver(() => window.badges.push(badge.textContent)).observe(badge, { childList: true });
+}"""
+
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[PlayServer]:
@@ -202,12 +208,18 @@ def test_a_link_replays_to_the_same_picture(visit: Visit, browser: Any, server: 
 
 
 def test_a_comparison_shows_both_pictures_until_the_player_plays(visit: Visit) -> None:
+    assert visit.page.is_visible("#hint")
+    visit.page.evaluate(WATCH_BADGE)
     visit.tool("compare")
     visit.until("genie.state().truth > 0 && genie.state().step >= 2")
+    assert visit.page.evaluate("genie.state().step + genie.state().led === genie.state().truth")
     assert visit.page.is_visible("#world")
     assert visit.page.is_visible("#truth")
+    assert visit.page.is_hidden("#hint")  # it would lie on the captions
     visit.until("genie.state().led === 0 && !genie.state().playing")
     assert visit.state()["step"] == visit.state()["truth"]
+    left = [text for text in visit.page.evaluate("badges") if text.startswith("Comparing: ")]
+    assert len(set(left)) > 1  # they become fewer
     visit.page.keyboard.down("a")
     visit.until("genie.state().playing")
     visit.page.keyboard.up("a")

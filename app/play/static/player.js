@@ -183,6 +183,7 @@ export class Player {
     }
     this.branch.record(frame.step, frame.code);
     this.history.add(frame.step, frame.picture);
+    state.led = Math.max(0, state.led - Math.max(0, frame.step - state.step)); // the server tells it at both ends
     state.step = frame.step;
     state.code = frame.code;
     state.oldest = Math.max(state.oldest, frame.step - state.limits.kept_steps); // as the server does

@@ -13,6 +13,7 @@ export class Stage {
   constructor(player) {
     this.player = player;
     this.lit = 0;
+    this.recording = null;
     this.still = matchMedia("(prefers-reduced-motion: reduce)");
   }
 
@@ -24,6 +25,7 @@ export class Stage {
   /** Everything that follows from the state. @param {number|null} recording the first step of a film under way */
   show(state, recording) {
     const { world, link, playing, paused, comparing, truth, prompt } = state;
+    this.recording = recording;
     by("link-state").dataset.state = link;
     by("link-state").textContent = this.#link(state);
     if (world) {
@@ -47,13 +49,13 @@ export class Stage {
     by("truth-figure").hidden = by("world-caption").hidden = !beside;
     by("resume").hidden = link !== "stopped" && !(ready && paused === "hidden");
     by("resume").querySelector("span").textContent = link === "stopped" ? "Connect again" : "Go on";
-    if (state.held !== null || link === "stopped") by("hint").hidden = true;
+    if (state.held !== null || beside || link === "stopped") by("hint").hidden = true; // it would lie on the captions
     this.#badge(link === "live" ? this.#news(state, recording) : link === "connecting" ? "" : this.#link(state));
     by("badge").classList.toggle("recording", link === "live" && recording !== null);
     announce(this.#words(state, recording));
   }
 
-  /** Which keys to press, until the first one is. */
+  /** Which keys to press, until the first one is, or two pictures stand side by side. */
   hint() {
     const { world, rest } = this.player.state;
     const order = world.codes.map((_, code) => code).filter((code) => code !== rest);
@@ -74,13 +76,15 @@ export class Stage {
     by("hint").hidden = false;
   }
 
-  /** Numbers in the header. */
+  /** Numbers: those in the header, and how many steps are to go. */
   figures({ fps, latency_ms: latency, step_ms: step, sent_ms: sent }) {
     const text = { fps: fps ? fps.toFixed(1) : "–", latency: latency === null ? "–" : `${Math.round(latency)} ms` };
     text.step = String(this.player.state.step);
     const took = step === null ? "" : `; a step takes ${step.toFixed(1)} ms, ${sent.toFixed(1)} until it is sent`;
     by("fps").parentElement.title = `Frames a second that were drawn${took}`;
     for (const [id, value] of Object.entries(text)) if (by(id).textContent !== value) by(id).textContent = value;
+    const { state } = this.player;
+    if (state.link === "live" && state.led > 0) this.#badge(this.#news(state, this.recording));
   }
 
   /** The light around the picture follows its colours, a few times a second. */
