@@ -3,12 +3,13 @@
     python benchmarks/screenshots.py                     docs/images/play_dark.png, play_compare.png, play_phone.png
     python benchmarks/screenshots.py --world runs/mine --folder /tmp/pictures
 
-Each is of a page of its own. Keys are those of the world's first actions.
+Each is of a page of its own.
 """
 
 import argparse
 import shutil
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,17 +24,18 @@ HOLD = 1500  # milliseconds that a key is held
 def play(page: Any) -> None:
     """Some seconds of play; the last key stays held."""
     keys = [code["key"] for code in page.evaluate("genie.state().world.codes")]
-    for key in (keys[1], keys[3], keys[1]):
+    *pressed, held = (keys[number % len(keys)] for number in (1, 3, 1, 4))
+    for key in pressed:
         page.keyboard.press(key, delay=HOLD)
-    page.keyboard.down(keys[4 % len(keys)])
+    page.keyboard.down(held)
     page.wait_for_timeout(HOLD)
 
 
 def compare(page: Any) -> None:
-    """The world beside the true continuation, near its end."""
+    """The world beside the true continuation, in the middle of it."""
     page.click("#compare")
     until(page, "genie.state().comparing && !document.getElementById('truth-figure').hidden")
-    until(page, "genie.state().step >= 6")
+    until(page, "2 * genie.state().step >= genie.state().truth")
 
 
 VIEWS: dict[str, tuple[dict[str, Any], Callable[[Any], None]]] = {
@@ -71,7 +73,10 @@ def main() -> None:
             browser.close()
     finally:
         server.send_signal(signal.SIGINT)
-        server.wait(30)
+        try:
+            server.wait(30)
+        except subprocess.TimeoutExpired:
+            server.kill()
 
 
 if __name__ == "__main__":

@@ -77,5 +77,5 @@ def listening(served: tuple[int, Any]) -> Iterator[tuple[int, Any]]:
 
 @pytest.fixture
 def port(listening: tuple[int, Any]) -> int:
-    """Of that server."""
+    """Port of the server of `listening`."""
     return listening[0]

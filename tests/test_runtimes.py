@@ -111,7 +111,7 @@ assert "openvino" in sys.modules and "openvino_telemetry" not in sys.modules
 
 
 def test_ctrl_c_comes_through_after_runtimes_of_openvino_went() -> None:
-    """Each of its cores gives the thread a stack for signals and takes it away, in whatever order they go."""
+    """Several cores would leave the thread a stack for signals that is freed: there is one."""
     script = """
 import signal, torch
 from torch_bridge.mobile_stylegan import Student, StudentConfig
@@ -127,7 +127,7 @@ try:
 except KeyboardInterrupt:
     print("came through")
 """
-    done = subprocess.run([sys.executable, "-c", script], text=True, capture_output=True)
+    done = subprocess.run([sys.executable, "-c", script], text=True, capture_output=True, timeout=120)
     assert (done.returncode, done.stdout) == (0, "came through\n"), done.stderr
 
 
@@ -195,7 +195,7 @@ def test_the_choice_is_measured_once_and_kept(kept: Path, monkeypatch: pytest.Mo
     assert second == dataclasses.replace(first, how="cached")
 
 
-def test_a_kept_choice_that_was_taken_away_is_measured_anew(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kept_choice_that_fails_now_is_measured_anew(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     part = decoder_part(decoder_of(), w_of(SMALL))
     choose_runtime("auto", part)
     (file,) = kept.iterdir()

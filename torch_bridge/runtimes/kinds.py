@@ -22,6 +22,8 @@ from torch_bridge.runtimes.measured import Unavailable
 
 Runtime = Callable[[Tensor], Tensor]
 
+_MAKING = threading.Lock()  # the core of OpenVINO
+
 
 def make_runtime(name: str, network: Callable[[str], nn.Module], example: Tensor) -> Runtime:
     """The runtime of a name, compiled for inputs of the shape of `example`.
@@ -128,15 +130,21 @@ class OnnxRuntime:
 
 
 @functools.cache
-def _openvino_core() -> Any:
-    """OpenVINO, which must not be begun twice.
-
-    A core gives its thread a stack for signals and frees it in the end. Where several go in another order than the
-    reverse of their coming, the thread is left with one that is freed, and the next Ctrl-C ends the process.
-    """
+def _made_core() -> Any:
     with _not_importable("openvino_telemetry"):  # by which importing OpenVINO is reported over the network
         import openvino
     return openvino.Core()
+
+
+def _openvino_core() -> Any:
+    """The process's one core of OpenVINO.
+
+    A core gives its thread a stack for signals, and restores the one before when it goes. If several are destroyed in
+    another order than last made, first gone, one restores a stack already freed, and the next Ctrl-C is a segmentation
+    fault.
+    """
+    with _MAKING:
+        return _made_core()
 
 
 class OpenVinoRuntime:

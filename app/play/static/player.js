@@ -41,8 +41,8 @@ export class Player {
     this.rewinding = false; // until the frame there has come
     this.state = {
       link: "connecting", world: null, limits: null, prompts: [], prompt: null, seed: 0, truth: 0, comparing: false,
-      playing: false, speed: 1, rest: null, own: {}, settings: {}, led: 0, held: null, code: null, step: 0, oldest: 0,
-      busy: null,      paused: null, reason: "", delay: null, closed: null,
+      playing: false, speed: 1, rest: null, own: {}, settings: {}, led: 0, end: 0, held: null, code: null, step: 0,
+      oldest: 0, busy: null, paused: null, reason: "", delay: null, closed: null,
     };
   }
 
@@ -61,8 +61,7 @@ export class Player {
     this.starts.push(message);
     this.connection.send({ type: "play", on });
     this.stats.forget();
-    const total = actions.reduce((sum, [, count]) => sum + count, 0);
-    this.#set({ paused: null, playing: on, busy: jump ? { what: "jump", done: 0, total } : null });
+    this.#set({ paused: null, playing: on, busy: jump ? { what: "jump", done: 0, total: total(actions) } : null });
     return true;
   }
 
@@ -183,7 +182,6 @@ export class Player {
     }
     this.branch.record(frame.step, frame.code);
     this.history.add(frame.step, frame.picture);
-    state.led = Math.max(0, state.led - Math.max(0, frame.step - state.step)); // the server tells it at both ends
     state.step = frame.step;
     state.code = frame.code;
     state.oldest = Math.max(state.oldest, frame.step - state.limits.kept_steps); // as the server does
@@ -259,12 +257,12 @@ export class Player {
   }
 
   #started({ prompt, name, uploaded, seed, frames, truth }) {
-    const { jump, compare } = this.starts.shift();
+    const { jump, compare, actions } = this.starts.shift();
     this.rewinding = false;
     this.received = null; // nothing of this branch
     const { prompts } = this.state;
     if (!prompts.some(({ id }) => id === prompt)) prompts.push({ id: prompt, name, frames, uploaded });
-    this.#set({ prompt, seed, truth, comparing: compare, led: 0, oldest: 0 });
+    this.#set({ prompt, seed, truth, comparing: compare, led: 0, end: compare ? truth : total(actions), oldest: 0 });
     if (jump) return; // codes are asked for with the frame at its end
     this.branch = new Branch();
     this.history.clear();
@@ -340,6 +338,7 @@ export class Player {
   }
 }
 
+const total = (actions) => actions.reduce((sum, [, count]) => sum + count, 0);
 const mega = (bytes) => (bytes / 2 ** 20).toFixed(1);
 const bytesOf = (base64) => Uint8Array.from(atob(base64), (one) => one.charCodeAt(0));
 const changed = (settings, own) =>

@@ -78,13 +78,13 @@ export class Stage {
 
   /** Numbers: those in the header, and how many steps are to go. */
   figures({ fps, latency_ms: latency, step_ms: step, sent_ms: sent }) {
+    const { state } = this.player;
     const text = { fps: fps ? fps.toFixed(1) : "–", latency: latency === null ? "–" : `${Math.round(latency)} ms` };
-    text.step = String(this.player.state.step);
+    text.step = String(state.step);
     const took = step === null ? "" : `; a step takes ${step.toFixed(1)} ms, ${sent.toFixed(1)} until it is sent`;
     by("fps").parentElement.title = `Frames a second that were drawn${took}`;
     for (const [id, value] of Object.entries(text)) if (by(id).textContent !== value) by(id).textContent = value;
-    const { state } = this.player;
-    if (state.link === "live" && state.led > 0) this.#badge(this.#news(state, this.recording));
+    if (state.link === "live") this.#badge(this.#news(state, this.recording));
   }
 
   /** The light around the picture follows its colours, a few times a second. */
@@ -95,17 +95,19 @@ export class Stage {
   }
 
   #badge(text) {
-    by("badge").textContent = text;
+    if (by("badge").textContent !== text) by("badge").textContent = text;
     by("badge").hidden = text === "";
   }
 
   /** What the game is about, where it is more than playing. */
-  #news({ led, busy, comparing, paused, playing, rest, held, step }, recording) {
+  #news({ led, end, busy, comparing, paused, playing, rest, held, step }, recording) {
     if (busy?.what === "upload") return "Reading the file…";
     if (busy?.what === "jump") return `Playing up to step ${busy.total}: ${busy.done}…`;
     if (busy?.what === "film") return "Making the film…";
     if (recording !== null) return "● Recording";
-    if (led > 0) return `${comparing ? "Comparing" : "Replaying"}: ${led} steps to go`;
+    const left = end - step; // `led` is told with changes alone
+    const steps = left === 1 ? "1 step" : `${left} steps`;
+    if (led > 0 && left > 0) return `${comparing ? "Comparing" : "Replaying"}: ${steps} to go`;
     if (paused === "rewind") return `Step ${step}: hold an action to branch`;
     return playing && rest === null && held === null && step > 0 ? "Waiting for you" : "";
   }
