@@ -25,6 +25,8 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -65,6 +67,28 @@ def start_server(world: str | None, port: int) -> subprocess.Popen[bytes]:
             time.sleep(0.2)
     server.terminate()
     raise SystemExit(f"the server did not answer within {PATIENCE} s")
+
+
+def chromium_path() -> str:
+    """The browser; ends the script where there is none."""
+    if path := next(filter(None, map(shutil.which, CHROMIUMS)), None):
+        return path
+    raise SystemExit(f"there is none of {', '.join(CHROMIUMS)}")
+
+
+@contextmanager
+def serving(world: str | None) -> Iterator[str]:
+    """The address of a server of a world, the bundled one for None, which ends with the block."""
+    port = free_port()
+    server = start_server(world, port)
+    try:
+        yield f"http://127.0.0.1:{port}/"
+    finally:
+        server.send_signal(signal.SIGINT)
+        try:
+            server.wait(30)
+        except subprocess.TimeoutExpired:
+            server.kill()
 
 
 def free_port() -> int:
@@ -132,16 +156,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the keys (default: 0)")
     parser.add_argument("-o", "--out", type=Path, help="file for the result (JSON)")
     args = parser.parse_args()
-    browser_path = next(filter(None, map(shutil.which, CHROMIUMS)), None)
-    if browser_path is None:
-        raise SystemExit(f"there is none of {', '.join(CHROMIUMS)}")
-    port = free_port()
+    browser_path = chromium_path()
     with tempfile.TemporaryDirectory() as folder:
         world = args.world
         if world is None:
             world = str(Path(folder, args.preset))
             random_world(args.preset).save(world)
-        result = visit(start_server(world, port), port, browser_path, args)
+        with serving(world) as address:
+            result = visit(address, browser_path, args)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     result |= {
         "world": args.world or f"{args.preset}, random weights",
@@ -167,22 +189,18 @@ def rows_of(result: dict[str, Any]) -> list[Row]:
     return rows
 
 
-def visit(server: subprocess.Popen[bytes], port: int, browser_path: str, args: argparse.Namespace) -> dict[str, Any]:
-    """Play in a browser of its own; the server ends with it."""
+def visit(address: str, browser_path: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Play in a browser of its own."""
     from playwright.sync_api import sync_playwright
 
-    try:
-        with sync_playwright() as driver:
-            browser = driver.chromium.launch(executable_path=browser_path, args=ARGUMENTS)
-            page = browser.new_page(viewport={"width": 1280, "height": 800})
-            page.goto(f"http://127.0.0.1:{port}/")
-            result = measure(page, ask=args.ask, seconds=args.seconds, seed=args.seed)
-            result["browser"] = f"Chromium {browser.version}, software rendering"
-            browser.close()
-            return result
-    finally:
-        server.send_signal(signal.SIGINT)
-        server.wait(30)
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=browser_path, args=ARGUMENTS)
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        page.goto(address)
+        result = measure(page, ask=args.ask, seconds=args.seconds, seed=args.seed)
+        result["browser"] = f"Chromium {browser.version}, software rendering"
+        browser.close()
+        return result
 
 
 if __name__ == "__main__":

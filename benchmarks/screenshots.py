@@ -7,14 +7,11 @@ Each is of a page of its own.
 """
 
 import argparse
-import shutil
-import signal
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from play_page import ARGUMENTS, CHROMIUMS, free_port, start_server, until
+from play_page import ARGUMENTS, chromium_path, serving, until
 
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
 WIDE, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
@@ -53,30 +50,19 @@ def main() -> None:
     parser.add_argument("--world", help="a world or a run (default: the bundled one)")
     parser.add_argument("--folder", type=Path, default=IMAGES, help="of the pictures (default: docs/images)")
     args = parser.parse_args()
-    browser_path = next(filter(None, map(shutil.which, CHROMIUMS)), None)
-    if browser_path is None:
-        raise SystemExit(f"there is none of {', '.join(CHROMIUMS)}")
+    browser_path = chromium_path()
     args.folder.mkdir(parents=True, exist_ok=True)
-    port = free_port()
-    server = start_server(args.world, port)
-    try:
-        with sync_playwright() as driver:
-            browser = driver.chromium.launch(executable_path=browser_path, args=ARGUMENTS)
-            for name, (options, act) in VIEWS.items():
-                page = browser.new_page(**options)
-                page.goto(f"http://127.0.0.1:{port}/")
-                until(page, "genie.state().link === 'live' && genie.stats().shown > 0")
-                act(page)
-                page.screenshot(path=args.folder / f"{name}.png")
-                page.close()
-                print(args.folder / f"{name}.png")
-            browser.close()
-    finally:
-        server.send_signal(signal.SIGINT)
-        try:
-            server.wait(30)
-        except subprocess.TimeoutExpired:
-            server.kill()
+    with serving(args.world) as address, sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=browser_path, args=ARGUMENTS)
+        for name, (options, act) in VIEWS.items():
+            page = browser.new_page(**options)
+            page.goto(address)
+            until(page, "genie.state().link === 'live' && genie.stats().shown > 0")
+            act(page)
+            page.screenshot(path=args.folder / f"{name}.png")
+            page.close()
+            print(args.folder / f"{name}.png")
+        browser.close()
 
 
 if __name__ == "__main__":

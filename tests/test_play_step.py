@@ -14,7 +14,7 @@ def test_quick_run_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     import play_step
 
     out = tmp_path / "results" / "step.json"
-    monkeypatch.setattr(sys, "argv", ["play_step.py", "--quick", "--runtimes", "eager,onnx", "-o", str(out)])
+    monkeypatch.setattr(sys, "argv", ["play_step.py", "--quick", "--runtimes", "eager,onnx,openvino", "-o", str(out)])
     play_step.main()
     result = json.loads(out.read_text())
     assert {
