@@ -9,6 +9,7 @@ from torch_bridge.wavelet import (
     merge_blocks,
     pixels_of_bands,
     spread_pixels,
+    sum_bands,
 )
 
 
@@ -51,19 +52,23 @@ def test_sizes_are_checked():
         haar_idwt(torch.zeros(1, 6, 2, 2))
 
 
-@pytest.mark.parametrize("channels_first", [False, True])
-def test_bands_in_blocks_merge_alike(channels_first: bool):
+def test_bands_in_blocks_merge_alike():
     bands = torch.randn(2, 20, 3, 5)
-    merged = merge_blocks(bands[:, band_order(20)], channels_first=channels_first)
+    merged = merge_blocks(bands[:, band_order(20)])
     torch.testing.assert_close(merged, merge_bands(bands))
-    assert merged.is_contiguous(memory_format=torch.contiguous_format if channels_first else torch.channels_last)
+    assert merged.is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize("channels_first", [False, True])
-def test_pixels_of_bands_are_the_image_before_it_is_spread(channels_first: bool):
+def test_bands_apart_are_scaled_and_merged_alike():
+    bands, scales = torch.randn(2, 20, 3, 5), torch.randn(2, 4, 5)
+    apart = sum_bands(bands.chunk(4, 1), scales)
+    torch.testing.assert_close(apart, merge_blocks(bands * scales.flatten(1)[:, :, None, None]))
+    assert apart.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_pixels_of_bands_are_the_image_before_it_is_spread():
     bands = torch.randn(2, 12, 3, 5)
     pixels = pixels_of_bands(bands.transpose(0, 1)).transpose(0, 1)
-    torch.testing.assert_close(spread_pixels(pixels, channels_first=channels_first), haar_idwt(bands))
-    levels = torch.arange(2 * 12 * 15, dtype=torch.int32).reshape(2, 12, 3, 5).to(torch.uint8)
-    both = [spread_pixels(levels, channels_first=one) for one in (False, True)]
-    assert torch.equal(*both)
+    torch.testing.assert_close(spread_pixels(pixels), haar_idwt(bands))
+    levels = torch.arange(2 * 12 * 15).reshape(2, 12, 3, 5)
+    assert torch.equal(spread_pixels(levels.to(torch.int16)).long(), spread_pixels(levels))

@@ -194,10 +194,10 @@ class PlayDecoder(_Synthesis):
     Args:
         config: of the student.
         fixed_noise: whether there are noise images: buffers that hold the noise times its learned strength.
-        channels_first: how data is moved, see `wavelet.spread_pixels`.
+        bands_apart: the form of the doublings, see `play_layers`.
     """
 
-    def __init__(self, config: StudentConfig, *, fixed_noise: bool = False, channels_first: bool = False) -> None:
+    def __init__(self, config: StudentConfig, *, fixed_noise: bool = False, bands_apart: bool = False) -> None:
         super().__init__()
         self.config = config
         dim, widths = config.style_dim, config.channels
@@ -205,10 +205,12 @@ class PlayDecoder(_Synthesis):
         self.from_map = MapToConstant(config.spatial, widths[0]) if config.spatial else None
         self.conv1 = FoldedConv(widths[0], widths[0], dim, depthwise=False)
         self.layers = nn.ModuleList(
-            MobileBlock(FoldedUpsample(a, dim, channels_first=channels_first), (a, b), dim, FoldedConv, None)
+            MobileBlock(FoldedUpsample(a, dim), (a, b), dim, FoldedConv, None)
             for a, b in itertools.pairwise(widths)
         )
-        self.head = PixelHead(widths[-1], dim, channels_first=channels_first)
+        self.head = PixelHead(widths[-1], dim)
+        for conv in (self.conv1, *(block.conv2 for block in self.layers[:-1])):  # those before a doubling
+            conv.bands_apart = bands_apart
         self.fixed_noise = fixed_noise
         if fixed_noise:
             for i, shape in enumerate(self.noise_shapes):
@@ -234,9 +236,9 @@ class PlayDecoder(_Synthesis):
             scaled = [conv.noise.weight * image for conv, image in zip(level, images, strict=True)]
             getattr(self, f"noise_{i}").copy_(torch.stack(scaled))
 
-    def channels_first(self) -> "PlayDecoder":
-        """The same decoder, tensors shared, for runtimes that move data channels-first."""
-        other = PlayDecoder(self.config, fixed_noise=self.fixed_noise, channels_first=True)
+    def bands_apart(self) -> "PlayDecoder":
+        """The same decoder, tensors shared, in the form for runtimes that join operations to few passes."""
+        other = PlayDecoder(self.config, fixed_noise=self.fixed_noise, bands_apart=True)
         other.load_state_dict(self.state_dict(), assign=True)
         return other.train(self.training).requires_grad_(False)
 

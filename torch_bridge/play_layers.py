@@ -1,11 +1,13 @@
 """Layers of MobileStyleGAN for play: those of `mobile_layers` for frozen weights, with less to compute and move.
 
 Scale and demodulation are inside the weights, and so is the Haar transform behind the head. Channels that are read as
-wavelet bands lie band by band (`band_order`), so that a runtime cuts them into four blocks instead of gathering them
-one by one. Data is moved in one of two forms, which give equal results: channels-last, which is best for PyTorch and
-ONNX Runtime, or channels-first with the doubling as one rearrangement of whole blocks, which others recognise
-(`merge_blocks`).
+wavelet bands lie band by band (`band_order`), so that they are cut into four blocks instead of gathered one by one. The
+doubling has two forms, which give equal results: in PyTorch and ONNX Runtime each operation is a pass, and sums of
+blocks are the fewest of them (`merge_blocks`); with `bands_apart` the bands are four convolutions, so that none is cut
+out, and the doubling is one expression, for runtimes that compile it to one pass (`sum_bands`).
 """
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -14,11 +16,17 @@ from torch import Tensor, nn
 
 from torch_bridge.layers import SLOPE
 from torch_bridge.mobile_layers import ModulatedDWConv, StyledConv, WaveletHead, WaveletUpsample
-from torch_bridge.wavelet import band_order, merge_blocks, pixels_of_bands, spread_pixels
+from torch_bridge.wavelet import band_order, merge_blocks, pixels_of_bands, spread_pixels, sum_bands
 
 
 class FoldedConv(nn.Module):
-    """A `StyledConv` for play: scale and demodulation are inside the weight, and the noise comes scaled."""
+    """A `StyledConv` for play: scale and demodulation are inside the weight, and the noise comes scaled.
+
+    Attributes:
+        bands_apart: whether the four bands of the result, which then lie `by_bands`, are computed each by itself.
+    """
+
+    bands_apart = False
 
     def __init__(self, in_channels: int, out_channels: int, style_dim: int, *, depthwise: bool) -> None:
         super().__init__()
@@ -42,21 +50,28 @@ class FoldedConv(nn.Module):
         """Factor of each input channel."""
         return self.modulation(w_BD)[:, :, None, None]
 
-    def forward(self, x: Float[Tensor, "B I H W"], noise: Tensor | None) -> Float[Tensor, "B O H W"]:
+    def forward(
+        self, x: Float[Tensor, "B I H W"], noise: Tensor | None
+    ) -> Float[Tensor, "B O H W"] | list[Float[Tensor, "B O4 H W"]]:
         """`x` is already multiplied by `style`, as in `StyledConv`."""
         if self.depthwise is not None:
             x = F.conv2d(x, self.depthwise, padding=1, groups=x.shape[1])
-        y = F.conv2d(x, self.weight, self.bias, padding=self.weight.shape[-1] // 2)
+        if not self.bands_apart:
+            return self._dense(x, self.weight, self.bias, noise)
+        return [self._dense(x, *part, noise) for part in zip(self.weight.chunk(4), self.bias.chunk(4), strict=True)]
+
+    @staticmethod
+    def _dense(x: Tensor, weight: Tensor, bias: Tensor, noise: Tensor | None) -> Tensor:
+        y = F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
         return F.leaky_relu(y if noise is None else y + noise, SLOPE, inplace=True)
 
 
 class FoldedUpsample(nn.Module):
     """A `WaveletUpsample` for play, of channels that lie band by band; the factor 1/2 is in the modulation."""
 
-    def __init__(self, channels: int, style_dim: int, *, channels_first: bool) -> None:
+    def __init__(self, channels: int, style_dim: int) -> None:
         super().__init__()
         self.modulation = nn.Linear(style_dim, channels)
-        self.channels_first = channels_first
 
     @torch.no_grad()
     def fold(self, layer: WaveletUpsample) -> None:
@@ -66,12 +81,16 @@ class FoldedUpsample(nn.Module):
         self.modulation.bias.copy_(0.5 * layer.modulation.bias[order])
 
     def forward(
-        self, x: Float[Tensor, "B C H W"], w_BD: Float[Tensor, "B D"], style: Float[Tensor, "B C4 1 1"]
+        self,
+        x: Float[Tensor, "B C H W"] | Sequence[Float[Tensor, "B C4 H W"]],
+        w_BD: Float[Tensor, "B D"],
+        style: Float[Tensor, "B C4 1 1"],
     ) -> Float[Tensor, "B C4 2H 2W"]:
-        """`style` scales the result, as in `WaveletUpsample`."""
-        return merge_blocks(
-            x * (self.modulation(w_BD)[:, :, None, None] * style.repeat(1, 4, 1, 1)), channels_first=self.channels_first
-        )
+        """`style` scales the result, as in `WaveletUpsample`; `x` is one tensor or its four bands."""
+        scales_B4C = self.modulation(w_BD).unflatten(1, (4, -1)) * style[:, None, :, 0, 0]
+        if isinstance(x, Tensor):
+            return merge_blocks(x * scales_B4C.flatten(1)[:, :, None, None])
+        return sum_bands(x, scales_B4C)
 
 
 class PixelHead(nn.Module):
@@ -81,12 +100,11 @@ class PixelHead(nn.Module):
     before anything is moved.
     """
 
-    def __init__(self, in_channels: int, style_dim: int, *, channels_first: bool) -> None:
+    def __init__(self, in_channels: int, style_dim: int) -> None:
         super().__init__()
         self.modulation = nn.Linear(style_dim, in_channels)
         self.weight = nn.Parameter(torch.zeros(12, in_channels, 1, 1))
         self.bias = nn.Parameter(torch.zeros(12))
-        self.channels_first = channels_first
 
     @torch.no_grad()
     def fold(self, layer: WaveletHead) -> None:
@@ -100,4 +118,4 @@ class PixelHead(nn.Module):
 
     def spread(self, pixels_B12HW: Tensor) -> Tensor:
         """(B, 3, 2H, 2W) of this head's output, of any dtype."""
-        return spread_pixels(pixels_B12HW, channels_first=self.channels_first)
+        return spread_pixels(pixels_B12HW)

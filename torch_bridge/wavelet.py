@@ -5,13 +5,18 @@ band LL of all C channels, then LH, HL and HH of channel 0, of channel 1, ... (t
 arXiv 2104.04767). LL is twice the mean of the 2x2 pixels; LH differs between rows, HL between columns.
 
 The work is done channels-last, and the results lie in memory so: on a CPU the convolutions around them then take little
-more than half the time. No tensor has more than five dimensions, which is what some exporters allow; the form of
-`spread_pixels` for others has six.
+more than half the time. No tensor has more than five dimensions, which is what some exporters allow; `sum_bands`, which
+is for others, has up to seven.
 """
+
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
+
+# How the bands LL, LH, HL and HH enter the 2x2 pixels of their place, times 2.
+_SIGNS = (((1.0, 1.0), (1.0, 1.0)), ((1.0, 1.0), (-1.0, -1.0)), ((1.0, -1.0), (1.0, -1.0)), ((1.0, -1.0), (-1.0, 1.0)))
 
 
 def haar_dwt(image: Float[Tensor, "B C H W"]) -> Float[Tensor, "B 4C H2 W2"]:
@@ -53,28 +58,38 @@ def band_order(channels: int) -> Int[Tensor, " C"]:
     return torch.cat([torch.arange(low), *(torch.arange(low + band, channels, 3) for band in range(3))])
 
 
-def merge_blocks(bands: Float[Tensor, "B 4C H W"], *, channels_first: bool) -> Float[Tensor, "B C 2H 2W"]:
-    """`merge_bands` of channels in the order of `band_order`; for `channels_first` see `spread_pixels`."""
-    axis = 1 if channels_first else -1
-    low, rows, columns, diagonal = (bands if channels_first else bands.permute(0, 2, 3, 1)).chunk(4, axis)
+def merge_blocks(bands: Float[Tensor, "B 4C H W"]) -> Float[Tensor, "B C 2H 2W"]:
+    """`merge_bands` of channels in the order of `band_order`."""
+    low, rows, columns, diagonal = bands.permute(0, 2, 3, 1).chunk(4, -1)
     top, bottom = low + rows, low - rows
     top_diff, bottom_diff = columns + diagonal, columns - diagonal
-    pixels = torch.cat([top + top_diff, top - top_diff, bottom + bottom_diff, bottom - bottom_diff], axis)
-    return spread_pixels(pixels if channels_first else pixels.permute(0, 3, 1, 2), channels_first=channels_first)
+    pixels = torch.cat([top + top_diff, top - top_diff, bottom + bottom_diff, bottom - bottom_diff], -1)
+    return spread_pixels(pixels.permute(0, 3, 1, 2))
 
 
-def spread_pixels(pixels: Shaped[Tensor, "B 4C H W"], *, channels_first: bool) -> Shaped[Tensor, "B C 2H 2W"]:
-    """The 2x2 pixels that lie at one place as channels (row, column, C), side by side.
+def sum_bands(
+    bands: Sequence[Float[Tensor, "B C H W"]], scales_B4C: Float[Tensor, "B 4 C"]
+) -> Float[Tensor, "B C 2H 2W"]:
+    """`merge_blocks` of four bands that are tensors of their own, each multiplied by its scale of each channel.
 
-    Args:
-        pixels: of any dtype.
-        channels_first: whether it is written as the rearrangement that other runtimes have as one operation; else it is
-            done channels-last, and the result lies in memory so.
+    A pixel is one sum of broadcast products, written in the order in which pixels lie: a runtime that joins what is
+    done to elements makes one pass of it, and nothing is cut, stacked or moved before or after.
     """
+    batch, channels, height, width = bands[0].shape
+    signs = scales_B4C.new_tensor(_SIGNS)[:, None, :, None, :, None]
+    # The factors of all bands by one product: written apart they would belong to the pass, too much for one.
+    factors = (scales_B4C[:, :, None, None, None, None] * signs).unbind(1)
+    low, rows, columns, diagonal = (
+        band.permute(0, 2, 3, 1).reshape(batch, height, 1, width, 1, channels) * factor
+        for band, factor in zip(bands, factors, strict=True)
+    )
+    pixels = low + rows + columns + diagonal
+    return pixels.reshape(batch, 2 * height, 2 * width, channels).permute(0, 3, 1, 2)
+
+
+def spread_pixels(pixels: Shaped[Tensor, "B 4C H W"]) -> Shaped[Tensor, "B C 2H 2W"]:
+    """The 2x2 pixels that lie at one place as channels (row, column, C), side by side; of any dtype."""
     batch, channels, height, width = pixels.shape
-    if channels_first:
-        blocks = pixels.reshape(batch, 2, 2, channels // 4, height, width).permute(0, 3, 4, 1, 5, 2)
-        return blocks.reshape(batch, channels // 4, 2 * height, 2 * width)
     upper, lower = pixels.permute(0, 2, 3, 1).chunk(2, -1)
     spread = torch.stack([upper, lower], 2).reshape(batch, 2 * height, 2 * width, channels // 4)
     return spread.permute(0, 3, 1, 2)

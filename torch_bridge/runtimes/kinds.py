@@ -148,7 +148,7 @@ def _openvino_core() -> Any:
 
 
 class OpenVinoRuntime:
-    """OpenVINO on the CPU in float32, with as many threads as PyTorch has; data had better be moved channels-first.
+    """OpenVINO on the CPU in float32, with as many threads as PyTorch has.
 
     Its threads sleep between calls and are bound to no core, as the dynamics computes on the same cores.
     """

@@ -45,7 +45,7 @@ def decoder_part(decoder: PlayDecoder, probes_NLD: Float[Tensor, "N L D"]) -> Pa
     """w (1, L, D) -> uint8 frame (1, H, W, 3). The decoder and its copies share their weights."""
 
     def network(runtime: str) -> nn.Module:  # `eval`: exporters leave all of it in the mode of the outer module
-        return FrameNet(decoder.channels_first() if runtime == "openvino" else decoder).eval()
+        return FrameNet(decoder.bands_apart() if runtime == "openvino" else decoder).eval()
 
     def key() -> dict[str, Any]:
         return {
