@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from train.errors import UserError
 from train.ingest import worker
 from train.ingest.decode import decode_clip
 from train.ingest.prepare import IngestConfig, prepare
+from train.ingest.probe import open_video
 from train.ingest.store import FrameStore, Manifest
 
 CONFIG = IngestConfig(fps=15, size=32)
@@ -308,3 +310,18 @@ def test_a_region_outside_the_picture_is_refused(tmp_path, clip):
         ingest([clip], tmp_path / "out", IngestConfig(crop="0,0,100,64"))
     store, _ = ingest([clip], tmp_path / "out", IngestConfig(crop="0,0,64,64"))
     assert store.sources[0].crop == [0, 0, 64, 64]
+
+
+def test_damaged_text_of_metadata_is_no_reason_to_refuse_a_video(tmp_path: Path) -> None:
+    path = tmp_path / "titled.mp4"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "QQQQQQQQ"
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width = stream.height = 32
+        frame = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
+        container.mux([*stream.encode(frame), *stream.encode()])
+    octets = path.read_bytes()
+    assert octets.count(b"QQQQQQQQ") == 1
+    path.write_bytes(octets.replace(b"QQQQQQQQ", b"Q\xff\xfe\xc3QQQQ"))
+    with open_video(path) as container:
+        assert container.streams.video

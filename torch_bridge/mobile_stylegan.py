@@ -205,8 +205,7 @@ class PlayDecoder(_Synthesis):
         self.from_map = MapToConstant(config.spatial, widths[0]) if config.spatial else None
         self.conv1 = FoldedConv(widths[0], widths[0], dim, depthwise=False)
         self.layers = nn.ModuleList(
-            MobileBlock(FoldedUpsample(a, dim), (a, b), dim, FoldedConv, None)
-            for a, b in itertools.pairwise(widths)
+            MobileBlock(FoldedUpsample(a, dim), (a, b), dim, FoldedConv, None) for a, b in itertools.pairwise(widths)
         )
         self.head = PixelHead(widths[-1], dim)
         for conv in (self.conv1, *(block.conv2 for block in self.layers[:-1])):  # those before a doubling

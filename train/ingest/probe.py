@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import av
 from av.stream import Disposition
@@ -118,6 +118,10 @@ def _distinct_names(sources: list[Source]) -> list[Source]:
     ]
 
 
+# Damaged text of metadata is no reason to refuse a video. PyAV 19 takes it (as surrogates) and has no such option.
+_LENIENT: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+
+
 def open_video(path: Path) -> av.container.InputContainer:
     """Open a video for reading.
 
@@ -127,8 +131,7 @@ def open_video(path: Path) -> av.container.InputContainer:
     if path.stat().st_size == 0:
         raise MediaError("the file is empty")
     try:
-        # Damaged metadata text is no reason to refuse a video.
-        return av.open(str(path), metadata_errors="replace")
+        return av.open(str(path), **_LENIENT)
     except (av.FFmpegError, OSError) as error:
         raise MediaError(f"not a readable video ({_reason(error)})") from error
 
