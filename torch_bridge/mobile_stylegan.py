@@ -24,6 +24,9 @@ from torch_bridge.spatial import MapToConstant, map_rows, split_map
 from torch_bridge.stylegan2 import ConstantInput, GeneratorConfig
 from torch_bridge.wavelet import haar_idwt
 
+# What a level hands on: one tensor or, in play with `bands_apart`, a list of its four bands.
+Level = Tensor | list[Tensor]
+
 
 @dataclass(frozen=True)
 class StudentConfig:
@@ -77,9 +80,8 @@ class MobileBlock(nn.Module):
         self.conv2 = conv(widths[1], widths[1], style_dim, depthwise=True)
         self.to_img = head
 
-    def forward(
-        self, x: Tensor, w1_BD: Tensor, w2_BD: Tensor, noise: Sequence[Tensor | None]
-    ) -> Float[Tensor, "B O 2H 2W"]:
+    def forward(self, x: Level, w1_BD: Tensor, w2_BD: Tensor, noise: Sequence[Tensor | None]) -> Level:
+        """(B, I, H, W) or its bands to (B, O, 2H, 2W) or its bands."""
         x = self.conv1(self.up(x, w1_BD, self.conv1.style(w1_BD)), noise[0])
         return self.conv2(x * self.conv2.style(w2_BD), noise[1])
 
@@ -122,7 +124,7 @@ class _Synthesis(nn.Module):
 
     def _levels(
         self, rows: list[Tensor], map_BSHW: Tensor | None, noise: Sequence[Sequence[Tensor | None]]
-    ) -> list[Tensor]:
+    ) -> list[Level]:
         x = self.input(rows[0].shape[0])
         if map_BSHW is not None:
             x = x + self.from_map(map_BSHW)

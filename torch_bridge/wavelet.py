@@ -98,12 +98,5 @@ def spread_pixels(pixels: Shaped[Tensor, "B 4C H W"]) -> Shaped[Tensor, "B C 2H 
 def pixels_of_bands(bands: Float[Tensor, "12 ..."]) -> Float[Tensor, "12 ..."]:
     """`haar_idwt` for what stands for the 12 bands of an RGB image along the first axis, such as a layer's weights: the
     2x2 pixels as (row, column, RGB)."""
-    low, rows, columns, diagonal = bands[band_order(12)].chunk(4)
-    return 0.5 * torch.cat(
-        [
-            low + rows + columns + diagonal,
-            low + rows - columns - diagonal,
-            low - rows + columns - diagonal,
-            low - rows - columns + diagonal,
-        ]
-    )
+    signs_QP = bands.new_tensor(_SIGNS).flatten(1)  # bands, pixels
+    return 0.5 * torch.tensordot(signs_QP.T, bands[band_order(12)].unflatten(0, (4, 3)), 1).flatten(0, 1)
