@@ -15,6 +15,8 @@ from torch_bridge.mobile_stylegan import Student
 from torch_bridge.world import World
 from train.presets import preset
 
+CONTRAST = 0.35  # of the frames: a JPEG of them at 256 px has then the size of one of footage (about 25 KB)
+
 
 def random_world(name: str, device: str = "auto") -> World:
     """The world of a preset as it would be packed, with weights as before training and w of mean 0 and deviation 1."""
@@ -23,14 +25,16 @@ def random_world(name: str, device: str = "auto") -> World:
     actions, dynamics = LatentActionModel(config.actions.model), DynamicsModel(config.dynamics.model)
     torch.manual_seed(0)
     parts = {"encoder": Encoder(encoder), "decoder": Student(student)}
+    with torch.no_grad():  # as untrained a frame is noise, which takes several times the bytes of footage as JPEG
+        parts["decoder"].layers[-1].to_img.conv.weight.mul_(CONTRAST)
     tensors = {part: {k: v.numpy() for k, v in module.state_dict().items()} for part, module in parts.items()}
     keys = jax.random.split(jax.random.key(0), 3)
     params = actions.init(keys[0])
     pairs = {"params": params, "vq": actions.init_quantizer(keys[1])}
     tensors["actions"] = flatten_tree(jax.tree.map(np.asarray, pairs))
     learned = dynamics.init(keys[2])
-    head = learned["head"]["project_out"]  # of presets, which regress: it starts at zero, and steps would be copies
-    head["kernel"] = 0.02 * jax.random.normal(keys[2], head["kernel"].shape)
+    head = learned["head"]["project_out"]  # of presets, which regress: it starts at zero: steps would be copies. Small: w stays where it is drawn from
+    head["kernel"] = 0.002 * jax.random.normal(keys[2], head["kernel"].shape)
     row = (encoder.rows, encoder.style_dim)
     statistics = {"w_mean": np.zeros(row, np.float32), "w_std": np.ones(row, np.float32)}
     tensors["dynamics"] = flatten_tree(jax.tree.map(np.asarray, {"params": learned, **statistics}))
