@@ -33,7 +33,8 @@ def random_world(name: str, device: str = "auto") -> World:
     pairs = {"params": params, "vq": actions.init_quantizer(keys[1])}
     tensors["actions"] = flatten_tree(jax.tree.map(np.asarray, pairs))
     learned = dynamics.init(keys[2])
-    head = learned["head"]["project_out"]  # of presets, which regress: it starts at zero: steps would be copies. Small: w stays where it is drawn from
+    # Heads that regress start at zero: steps would be copies. Small: w stays where it is drawn from.
+    head = learned["head"]["project_out"]
     head["kernel"] = 0.002 * jax.random.normal(keys[2], head["kernel"].shape)
     row = (encoder.rows, encoder.style_dim)
     statistics = {"w_mean": np.zeros(row, np.float32), "w_std": np.ones(row, np.float32)}
