@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch_bridge.manifest import WorldManifest
     from torch_bridge.world import World
 
-RUNTIME_WORDS = ("eager", "onnx", "openvino", "compile", "auto", "measure")
+RUNTIME_WORDS = ("eager", "onnx", "openvino", "openvino-int8", "compile", "auto", "measure")
 WEIGHTS_WORDS = ("float32", "float16", "auto", "measure")
 BUNDLED = Path(__file__).with_name("bundled") / "doom"
 

@@ -40,7 +40,7 @@ from torch_bridge.images import to_uint8
 from torch_bridge.stylegan2 import Generator, GeneratorConfig
 from torch_bridge.world import World
 
-RUNTIMES = ("eager", "onnx", "openvino", "compile")
+RUNTIMES = ("eager", "onnx", "openvino", "openvino-int8", "compile")
 WEIGHTS = ("float32", "float16")
 CODE = 0
 FRAME_SECONDS, SHARE = 1 / 60, 0.8  # what must hold: one of both

@@ -13,6 +13,7 @@ from torch_bridge import latent_player
 from torch_bridge.bundle import read_world
 from torch_bridge.latent_player import LatentPlayer
 from torch_bridge.runtimes import choose_runtime, encoder_part, measured, parts, weights
+from torch_bridge.runtimes.frame_net import FrameNet
 from torch_bridge.runtimes.measured import Unavailable
 from torch_bridge.world import World
 
@@ -147,6 +148,19 @@ def test_the_command_line_names_them(folder: Path, tmp_path: Path, capsys: pytes
     assert "weights of the dynamics in float16" in capsys.readouterr().out
 
 
+def test_a_world_draws_in_integers_and_encodes_as_openvino_does(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measured, "LEAST_PSNR", 10.0)  # an encoder that was not trained finds w of very unlike lengths
+    exact = film(world, reencode_every=2)
+    world.use_runtime(parts.ROUNDED)
+    assert (world.runtime.name, world.encoding.name) == (parts.ROUNDED, "openvino")
+    assert not np.array_equal(film(world, reencode_every=2)[0], exact[0])
+    # its steps are from frames of the prompts, whose w are larger than those that are drawn
+    w_NLD = world.encode(world.prompts["00"])
+    rounded = FrameNet(world.codec.decoder.with_rounded_products(world._seen()))
+    for w_LD in torch.from_numpy(np.array(w_NLD)):
+        assert (world._draw(w_LD[None]).int() - rounded(w_LD[None])).abs().float().mean() < 0.1
+
+
 @pytest.mark.parametrize("name", ["onnx", "openvino"])
 def test_frames_are_encoded_by_the_runtime_and_prompts_by_the_codec(world: World, name: str) -> None:
     exact, w = film(world, reencode_every=1), world.encode(moving_squares(5))
@@ -172,8 +186,8 @@ def test_an_encoder_that_finds_another_w_is_left_out(world: World) -> None:
     frames = torch.from_numpy(moving_squares(4))
     part = encoder_part(world.codec.encoder, lambda: frames, torch.ones(1, world.config.style_dim))
     w = torch.zeros(1, 1, world.config.style_dim)
-    assert part.fault([(w, w + 0.009)]) == ""
-    assert "0.500 standard deviations apart" in part.fault([(w, w), (w, w + 0.5)])
+    assert part.fault("openvino", [(w, w + 0.009)]) == ""
+    assert "0.500 standard deviations apart" in part.fault("openvino", [(w, w), (w, w + 0.5)])
     shifted = dataclasses.replace(part, network=lambda name: torch.nn.Sequential(part.network(name), Shift(name)))
     with pytest.raises(ValueError, match="'openvino' has another w: up to"):
         choose_runtime("openvino", shifted)

@@ -15,11 +15,13 @@ import torch
 from worlds import make_world, moving_squares
 
 from app.cli import main
+from torch_bridge.layers import SLOPE
 from torch_bridge.mobile_stylegan import PlayDecoder, Student, StudentConfig
+from torch_bridge.play_layers import FoldedConv
 from torch_bridge.runtimes import cache, choice, choose_runtime, decoder_part, measured, probes
 from torch_bridge.runtimes.kinds import Runtime, make_runtime
 from torch_bridge.runtimes.measured import Unavailable
-from torch_bridge.runtimes.parts import W_TOLERANCE
+from torch_bridge.runtimes.parts import ROUNDED, W_TOLERANCE
 from torch_bridge.world import World
 
 SMALL = StudentConfig(32, 16, (16, 8, 8))
@@ -79,6 +81,60 @@ def test_a_runtime_draws_the_frames_of_eager(config: StudentConfig, rows: int, n
     assert not torch.equal(other(w_NLD[:1]), other(w_NLD[1:2]))
 
 
+def psnr(ours: list[torch.Tensor], theirs: list[torch.Tensor]) -> float:
+    squares = [(a.float() - b.float()).square().mean() for a, b in zip(ours, theirs, strict=True)]
+    return float(10 * torch.log10(255**2 / torch.stack(squares).mean()))
+
+
+@pytest.mark.parametrize("config", [SMALL, WIDE, dataclasses.replace(SMALL, spatial=2)])
+def test_rounded_products_are_computed_in_integers(config: StudentConfig) -> None:
+    decoder, w_NLD = decoder_of(config, noisy=True), w_of(config)
+    before = {name: tensor.clone() for name, tensor in decoder.state_dict().items()}
+    part = decoder_part(decoder, w_NLD, lambda: w_of(config, count=16))
+    exact, integers = (make_runtime(kind, part.network, w_NLD[:1]) for kind in ("eager", ROUNDED))
+    rounded = make_runtime("eager", lambda _: part.network(ROUNDED), w_NLD[:1])
+    frames = {name: [draw(w[None]) for w in w_NLD] for name, draw in (("r", rounded), ("i", integers), ("e", exact))}
+    assert measured.LEAST_PSNR < psnr(frames["r"], frames["e"]) < 60  # it is rounded
+    assert psnr(frames["i"], frames["r"]) > psnr(frames["r"], frames["e"]) + 6  # and as it says
+    assert part.fault(ROUNDED, zip(frames["i"], frames["e"], strict=True)) == ""
+    nodes = integers.request.get_compiled_model().get_runtime_model().get_ops()
+    kinds = [node.get_rt_info()["primitiveType"].astype(str) for node in nodes]
+    convolutions = sum(kind.endswith("I8") and "1x1" in kind for kind in kinds)
+    assert convolutions == 5 * (len(config.channels) - 2) + 2  # four bands and one, but for the last block
+    for name, tensor in decoder.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
+def test_a_rounded_product_is_one_of_integers() -> None:
+    conv = FoldedConv(6, 4, 8, depthwise=True)
+    with torch.no_grad():
+        for parameter in conv.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(len(parameter))))
+        conv.weight[1] = 0.0
+    x = torch.randn(1, 6, 5, 5, generator=torch.Generator().manual_seed(0))
+    exact = conv(x, None)
+    conv.round_product(conv.gather(x).abs().amax((0, 2, 3)))
+    gathered, step = conv.gather(x), conv.input_step
+    assert gathered.abs().max() <= 127.01 * step
+    whole = conv.weight / conv.weight.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-12) * 63
+    torch.testing.assert_close(whole, whole.round(), atol=1e-4, rtol=0)
+    integers = torch.nn.functional.conv2d((gathered / step).round(), whole.round())
+    scale = step * conv.weight.abs().amax((1, 2, 3)) / 63
+    by_hand = torch.nn.functional.leaky_relu(integers * scale[:, None, None] + conv.bias[:, None, None], SLOPE)
+    torch.testing.assert_close(conv(x, None), by_hand)
+    assert 0 < (by_hand - exact).abs().max() < 0.05 * exact.abs().max()
+
+
+def test_frames_that_rounding_spoils_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    part = decoder_part(decoder_of(), w_of(SMALL))
+    monkeypatch.setattr(measured, "LEAST_PSNR", 200.0)
+    with pytest.raises(ValueError, match=r"'openvino-int8' has other frames: a PSNR of \d+.\d dB, and 200 are wanted"):
+        choose_runtime(ROUNDED, part)
+    _, chosen = choose_runtime("auto", part)
+    assert "a PSNR of" in chosen.left_out[ROUNDED]
+    assert chosen.name != ROUNDED
+
+
 def test_a_machine_without_a_compiler_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda _: None)
     with pytest.raises(Unavailable, match=r"needs a C\+\+ compiler"):
@@ -87,11 +143,11 @@ def test_a_machine_without_a_compiler_says_so(monkeypatch: pytest.MonkeyPatch) -
 
 def test_an_installation_without_them_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    for name, packages in (("onnx", "onnx onnxruntime"), ("openvino", "openvino")):
+    for name, packages in (("onnx", "onnx onnxruntime"), ("openvino", "openvino"), (ROUNDED, "openvino")):
         with pytest.raises(Unavailable, match=f"pip install {packages}"):
             choose_runtime(name, decoder_part(decoder_of(), w_of(SMALL)))
     _, chosen = choose_runtime("auto", decoder_part(decoder_of(), w_of(SMALL)))
-    assert set(chosen.left_out) == {"onnx", "openvino"}
+    assert set(chosen.left_out) == {"onnx", "openvino", ROUNDED}
     assert set(chosen.seconds) == {"eager"}
 
 
@@ -188,7 +244,7 @@ def test_what_draws_other_frames_is_left_out(monkeypatch: pytest.MonkeyPatch) ->
 def test_the_choice_is_measured_once_and_kept(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoder, w = decoder_of(), w_of(SMALL)
     _, first = choose_runtime("auto", decoder_part(decoder, w))
-    assert (first.how, set(first.seconds) | set(first.left_out)) == ("measured", set(choice.MEASURED))
+    assert (first.how, set(first.seconds) | set(first.left_out)) == ("measured", {*choice.MEASURED, ROUNDED})
     assert len(list(kept.iterdir())) == 1
     monkeypatch.setattr(choice, "_measure", lambda *_: pytest.fail("measured again"))
     _, second = choose_runtime("auto", decoder_part(decoder, w))

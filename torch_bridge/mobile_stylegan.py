@@ -8,6 +8,7 @@ The state_dict has the names and shapes of the published checkpoints. With `spat
 has, a map in the last rows of w is added to the constant (`spatial.py`).
 """
 
+import copy
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -242,6 +243,33 @@ class PlayDecoder(_Synthesis):
         other = PlayDecoder(self.config, fixed_noise=self.fixed_noise, bands_apart=True)
         other.load_state_dict(self.state_dict(), assign=True)
         return other.train(self.training).requires_grad_(False)
+
+    @torch.no_grad()
+    def with_rounded_products(self, w_NLD: Float[Tensor, "N L D"]) -> "PlayDecoder":
+        """A copy in which the products behind the depthwise convolutions are such as 8-bit integers compute.
+
+        Post-training quantisation with steps from a pass over examples; what is rounded is computed as float here, and
+        as integers by runtimes that have them.
+
+        Args:
+            w_NLD: latents as they occur in play, on the decoder's device.
+        """
+        other = copy.deepcopy(self)
+        peaks: dict[FoldedConv, Tensor] = {}
+
+        def look(conv: FoldedConv, given: tuple[Tensor, Tensor | None], _: object) -> None:
+            peak_I = conv.gather(given[0]).abs().amax((0, 2, 3))
+            peaks[conv] = torch.maximum(peaks[conv], peak_I) if conv in peaks else peak_I
+
+        separable = [one for one in other.modules() if isinstance(one, FoldedConv) and one.depthwise is not None]
+        hooks = [conv.register_forward_hook(look) for conv in separable]
+        for w_LD in w_NLD:  # one by one: a batch of large frames would not fit into the caches
+            other.pixels(w_LD[None])
+        for hook in hooks:
+            hook.remove()
+        for conv in separable:
+            conv.round_product(peaks[conv])
+        return other
 
     def pixels(self, w: Tensor) -> Float[Tensor, "B 12 H2 W2"]:
         """The image before its last doubling: the 2x2 pixels of each place as channels, for `head.spread`."""

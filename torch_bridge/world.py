@@ -36,6 +36,8 @@ from torch_bridge.runtimes.kinds import Runtime
 from torch_bridge.session import Session
 from torch_bridge.world_costs import gflop_of, parameters_of
 
+SEEN = 16  # latents of each kind that the steps of rounded products are taken from
+
 
 class World:
     """An encoder, a decoder, an action model and a dynamics that belong together.
@@ -95,15 +97,16 @@ class World:
         """What draws the frames of all sessions and encodes them anew from now on, each chosen for itself.
 
         Args:
-            name: "eager", "onnx", "openvino", "compile"; "auto" for the fastest, measured once on this machine for
-                this world and kept (`runtimes.cache`); "measure" to measure anew.
+            name: "eager", "onnx", "openvino", "openvino-int8", "compile"; "auto" for the fastest, measured
+                once on this machine for this world and kept (`runtimes.cache`); "measure" to measure anew.
 
         Raises:
-            ValueError: there is no such runtime, this machine cannot run it, or its frames are not those of "eager".
+            ValueError: there is no such runtime, this machine cannot run it, or its frames are not those of "eager"
+                (for "openvino-int8": not like them).
         """
         w_NLD = self._probes().to(self.codec.device)
         std_LD = torch.from_numpy(np.array(self.player.w_std_LD))
-        drawing = choose_runtime(name, decoder_part(self.codec.decoder, w_NLD))
+        drawing = choose_runtime(name, decoder_part(self.codec.decoder, w_NLD, self._seen))
         encoding = choose_runtime(name, encoder_part(self.codec.encoder, lambda: self.codec.decode(w_NLD), std_LD))
         (self._draw, self.runtime), (self._encode, self.encoding) = drawing, encoding
 
@@ -120,8 +123,15 @@ class World:
             name, self.player, self._probes().numpy(), self.knobs(), lambda w: self.codec.decode(to_torch(w))
         )
 
-    def _probes(self) -> torch.Tensor:
-        return probes(np.asarray(self.player.w_mean_LD), np.asarray(self.player.w_std_LD))
+    def _probes(self, count: int = 4) -> torch.Tensor:
+        return probes(np.asarray(self.player.w_mean_LD), np.asarray(self.player.w_std_LD), count)
+
+    def _seen(self) -> torch.Tensor:
+        """Latents such as occur, on the codec's device: of frames of the prompts, and drawn ones that are no probes."""
+        frames = [frame for clip in self.prompts.values() for frame in clip]
+        some = frames[:: max(1, len(frames) // SEEN)]
+        encoded = [self.codec.encode(torch.from_numpy(np.stack(some)))] if some else []
+        return torch.cat([*encoded, self._probes(SEEN)[len(self._probes()) :].to(self.codec.device)])
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the world as a folder, in place of the world that is there, if any."""

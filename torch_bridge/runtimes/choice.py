@@ -2,8 +2,8 @@
 
 A runtime counts only where its results are those of the eager one: frames at most `TOLERANCE` grey levels apart
 anywhere, and `MEAN_TOLERANCE` on average, w at most `W_TOLERANCE` deviations; on w drawn from the corpus's statistics,
-and on their frames. What was measured is kept for this machine, these versions and this network (`measured`), so the
-next start takes no time.
+and on their frames. Frames of the one that computes in integers must be like them to `LEAST_PSNR`. What was measured is
+kept for this machine, these versions and this network (`measured`), so the next start takes no time.
 """
 
 from collections.abc import Callable
@@ -16,9 +16,9 @@ from torch import Tensor
 
 from torch_bridge.runtimes.kinds import EagerRuntime, Runtime, make_runtime
 from torch_bridge.runtimes.measured import Chosen, Unavailable, keep, kept, machine_key, medians
-from torch_bridge.runtimes.parts import Part
+from torch_bridge.runtimes.parts import ROUNDED, Part
 
-NAMED = ("eager", "onnx", "openvino", "compile")
+NAMED = ("eager", "onnx", "openvino", ROUNDED, "compile")
 RUNTIMES = (*NAMED, "auto", "measure")
 MEASURED = ("eager", "onnx", "openvino")
 COMPILED_ABOVE = 0.010  # seconds: a network that these compute faster is not worth a minute of compiling
@@ -28,7 +28,8 @@ def choose_runtime(wanted: str, part: Part) -> tuple[Runtime, Chosen]:
     """The runtime of a network of play, and what is known of it.
 
     Args:
-        wanted: a runtime's name; "auto" for the fastest, measured once on this machine; "measure" to measure anew.
+        wanted: a runtime's name, where ROUNDED means "openvino" for a network without such a form; "auto" for the
+            fastest, measured once on this machine; "measure" to measure anew.
         part: the network.
 
     Raises:
@@ -36,11 +37,13 @@ def choose_runtime(wanted: str, part: Part) -> tuple[Runtime, Chosen]:
     """
     if wanted not in RUNTIMES:
         raise ValueError(f"There is no runtime {wanted!r}. Choose one of {', '.join(RUNTIMES)}.")
+    if wanted == ROUNDED and not part.rounded:
+        wanted = "openvino"
     if wanted == "eager":
         return EagerRuntime(part.network("eager")), Chosen("eager")
     if wanted in NAMED:
         runtime = _made(wanted, part)
-        if fault := _fault(runtime, _made("eager", part), part):
+        if fault := _fault(wanted, runtime, _made("eager", part), part):
             raise ValueError(f"The runtime {wanted!r} has {part.makes}: {fault}. Choose another runtime.")
         return runtime, Chosen(wanted)
     key = _key(part)
@@ -75,7 +78,7 @@ def _measure(part: Part) -> tuple[Runtime, Chosen]:
         for name in names:
             try:
                 runtime = _made(name, part)
-                fault = _fault(runtime, ready["eager"], part) if ready else ""
+                fault = _fault(name, runtime, ready["eager"], part) if ready else ""
             except Unavailable as error:
                 fault = str(error)
             if fault:
@@ -84,15 +87,15 @@ def _measure(part: Part) -> tuple[Runtime, Chosen]:
                 ready[name] = runtime
         return medians({name: _computing(runtime, part.probes()[:1]) for name, runtime in ready.items()})
 
-    seconds = measured(MEASURED)
+    seconds = measured((*MEASURED, ROUNDED) if part.rounded else MEASURED)
     if part.compiled and min(seconds.values()) > COMPILED_ABOVE:
         seconds = measured(("compile",))  # the others again: figures of the same rounds
     name = min(seconds, key=lambda one: seconds[one])
     return ready[name], Chosen(name, "measured", seconds, left_out)
 
 
-def _fault(runtime: Runtime, reference: Runtime, part: Part) -> str:
-    return part.fault((runtime(probe[None]), reference(probe[None])) for probe in part.probes())
+def _fault(name: str, runtime: Runtime, reference: Runtime, part: Part) -> str:
+    return part.fault(name, ((runtime(probe[None]), reference(probe[None])) for probe in part.probes()))
 
 
 def _computing(runtime: Runtime, probe: Tensor) -> Callable[[], Tensor]:

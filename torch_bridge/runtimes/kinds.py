@@ -15,9 +15,11 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from torch_bridge.play_layers import WEIGHT_TOP
 from torch_bridge.runtimes.measured import Unavailable
 
 Runtime = Callable[[Tensor], Tensor]
@@ -29,7 +31,7 @@ def make_runtime(name: str, network: Callable[[str], nn.Module], example: Tensor
     """The runtime of a name, compiled for inputs of the shape of `example`.
 
     Args:
-        name: "eager", "onnx", "openvino", "compile".
+        name: "eager", "onnx", "openvino", "openvino-int8", "compile".
         network: what it computes, by the runtime's name, on its device.
         example: one input, on that device.
 
@@ -37,7 +39,13 @@ def make_runtime(name: str, network: Callable[[str], nn.Module], example: Tensor
         Unavailable: see there.
         ValueError: there is no such name.
     """
-    makers = {"eager": EagerRuntime, "onnx": OnnxRuntime, "openvino": OpenVinoRuntime, "compile": CompiledRuntime}
+    makers = {
+        "eager": EagerRuntime,
+        "onnx": OnnxRuntime,
+        "openvino": OpenVinoRuntime,
+        "openvino-int8": OpenVinoRuntime,  # of another network
+        "compile": CompiledRuntime,
+    }
     if name not in makers:
         raise ValueError(f"There is no runtime {name!r}. Choose one of {', '.join(makers)}.")
     return makers[name](network(name), example)
@@ -148,7 +156,7 @@ def _openvino_core() -> Any:
 
 
 class OpenVinoRuntime:
-    """OpenVINO on the CPU in float32, with as many threads as PyTorch has.
+    """OpenVINO on the CPU in float32, with as many threads as PyTorch has; products of rounded numbers in integers.
 
     Its threads sleep between calls and are bound to no core, as the dynamics computes on the same cores.
     """
@@ -172,6 +180,7 @@ class OpenVinoRuntime:
             traced = TorchScriptPythonDecoder(net, example_input=example)
             model = frontend.convert(frontend.load(traced))
         model.reshape({0: list(example.shape)})
+        _mark_integers(model)
         options = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -183,6 +192,29 @@ class OpenVinoRuntime:
     def __call__(self, given: Tensor) -> Tensor:
         with self.turn:
             return torch.from_numpy(self.request.infer({0: given.numpy()}, share_inputs=True, share_outputs=False)[0])
+
+
+def _mark_integers(model: Any) -> None:
+    """Weights of convolutions whose inputs are rounded (`FoldedConv.round_product`) are told as rounded, too.
+
+    OpenVINO computes with integers where it finds both; 255 levels are those it knows, of which WEIGHT_TOP on either
+    side are used.
+    """
+    from openvino import opset13
+    from openvino.passes import ConstantFolding, Manager
+
+    if not any(node.get_type_name() == "FakeQuantize" for node in model.get_ops()):
+        return
+    passes = Manager()
+    passes.register_pass(ConstantFolding())  # weights are constants then, and not cuts of some
+    passes.run_passes(model)
+    for node in model.get_ops():
+        inputs = [value.get_node() for value in node.input_values()]
+        if node.get_type_name() != "Convolution" or inputs[0].get_type_name() != "FakeQuantize":
+            continue
+        peak = np.abs(inputs[1].get_data()).max((1, 2, 3), keepdims=True).clip(1e-12) * (127 / WEIGHT_TOP)
+        rounded = opset13.fake_quantize(inputs[1], -peak, peak, -peak, peak, 255)
+        node.input(1).replace_source_output(rounded.output(0))
 
 
 def exported(net: nn.Module, example: Tensor) -> bytes:

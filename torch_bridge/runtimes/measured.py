@@ -18,6 +18,7 @@ from torch import Tensor
 from torch_bridge.runtimes import cache
 
 TOLERANCE, MEAN_TOLERANCE = 2, 0.5  # grey levels of 0..255
+LEAST_PSNR = 35.0  # dB, of frames from rounded products beside exact ones: below what a good JPEG costs
 MEASURE_SECONDS = 1.0
 
 
@@ -55,6 +56,13 @@ def fault_between(pairs: Iterable[tuple[UInt8[Tensor, "B H W C"], UInt8[Tensor, 
     if most <= TOLERANCE and mean <= MEAN_TOLERANCE:
         return ""
     return f"up to {most} grey levels apart, {mean:.2f} on average"
+
+
+def fault_of_rounding(pairs: Iterable[tuple[UInt8[Tensor, "B H W C"], UInt8[Tensor, "B H W C"]]]) -> str:
+    """`fault_between` for frames whose products were rounded: they are others, and must look the same."""
+    squares = torch.stack([(ours.float() - theirs.float()).square().mean() for ours, theirs in pairs])
+    psnr = float(10 * torch.log10(255**2 / squares.mean().clamp(min=1e-9)))
+    return "" if psnr >= LEAST_PSNR else f"a PSNR of {psnr:.1f} dB, and {LEAST_PSNR:g} are wanted"
 
 
 def medians(calls: Mapping[str, Callable[[], object]]) -> dict[str, float]:

@@ -13,8 +13,9 @@ from torch_bridge.encoder import Encoder
 from torch_bridge.images import to_float
 from torch_bridge.mobile_stylegan import PlayDecoder
 from torch_bridge.runtimes.frame_net import FrameNet
-from torch_bridge.runtimes.measured import checksum, fault_between
+from torch_bridge.runtimes.measured import checksum, fault_between, fault_of_rounding
 
+ROUNDED = "openvino-int8"  # the runtime with products in 8-bit integers
 W_TOLERANCE = 0.01  # standard deviations of the corpus, in any number of w
 
 Pairs = Iterable[tuple[Tensor, Tensor]]
@@ -27,25 +28,42 @@ class Part:
     Attributes:
         network: it, in the form that is best for the runtime of a name.
         probes: inputs (N, ...) as play has them, on the network's device; made when they are needed, once.
-        fault: what is wrong with outputs beside those of "eager"; "" for nothing.
+        fault: what is wrong with outputs of a runtime, by its name, beside those of "eager"; "" for nothing.
         makes: for a person, what it makes where there is a fault.
         key: all that a choice depends on besides the machine; likewise.
         compiled: whether it may be worth a minute of `torch.compile`.
+        rounded: whether there is a form of it with rounded products, that of the runtime ROUNDED.
     """
 
     network: Callable[[str], nn.Module]
     probes: Callable[[], Tensor]
-    fault: Callable[[Pairs], str]
+    fault: Callable[[str, Pairs], str]
     makes: str
     key: Callable[[], dict[str, Any]]
     compiled: bool
+    rounded: bool
 
 
-def decoder_part(decoder: PlayDecoder, probes_NLD: Float[Tensor, "N L D"]) -> Part:
-    """w (1, L, D) -> uint8 frame (1, H, W, 3). The decoder and its copies share their weights."""
+def decoder_part(
+    decoder: PlayDecoder,
+    probes_NLD: Float[Tensor, "N L D"],
+    seen: Callable[[], Float[Tensor, "M L D"]] | None = None,
+) -> Part:
+    """w (1, L, D) -> uint8 frame (1, H, W, 3). The decoder and its exact copies share their weights.
+
+    Args:
+        decoder, probes_NLD: on one device.
+        seen: latents that the steps of rounded products are taken from, made when they are needed; None for the probes.
+    """
 
     def network(runtime: str) -> nn.Module:  # `eval`: exporters leave all of it in the mode of the outer module
-        return FrameNet(decoder.bands_apart() if runtime == "openvino" else decoder).eval()
+        form = decoder.bands_apart() if runtime in ("openvino", ROUNDED) else decoder
+        if runtime == ROUNDED:
+            form = form.with_rounded_products(seen() if seen else probes_NLD)
+        return FrameNet(form).eval()
+
+    def fault(runtime: str, pairs: Pairs) -> str:
+        return fault_of_rounding(pairs) if runtime == ROUNDED else fault_between(pairs)
 
     def key() -> dict[str, Any]:
         return {
@@ -57,7 +75,7 @@ def decoder_part(decoder: PlayDecoder, probes_NLD: Float[Tensor, "N L D"]) -> Pa
             "compared": checksum([probes_NLD.cpu().numpy()]),
         }
 
-    return Part(network, lambda: probes_NLD, fault_between, "other frames", key, compiled=True)
+    return Part(network, lambda: probes_NLD, fault, "other frames", key, compiled=True, rounded=True)
 
 
 class EncodeNet(nn.Module):
@@ -83,7 +101,7 @@ def encoder_part(
     """
     probes = functools.cache(frames)
 
-    def fault(pairs: Pairs) -> str:
+    def fault(_: str, pairs: Pairs) -> str:
         apart = float(torch.stack([((ours - theirs).abs() / std_LD.to(ours)).max() for ours, theirs in pairs]).max())
         return "" if apart <= W_TOLERANCE else f"up to {apart:.3f} standard deviations apart"
 
@@ -96,7 +114,7 @@ def encoder_part(
         }
 
     net = EncodeNet(encoder).eval()
-    return Part(lambda _: net, probes, fault, "another w", key, compiled=False)
+    return Part(lambda _: net, probes, fault, "another w", key, compiled=False, rounded=False)
 
 
 def _weights(module: nn.Module) -> int:
