@@ -296,6 +296,14 @@ def test_the_choice_of_another_decoder_is_another() -> None:
     assert choose_runtime("auto", decoder_part(decoder_of(), w_of(SMALL)))[1].how == "cached"
 
 
+def test_a_runtime_that_is_new_here_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    part = decoder_part(decoder_of(), w_of(SMALL))
+    with monkeypatch.context() as before:
+        before.setattr(choice, "MEASURED", ("eager", "onnx"))
+        choose_runtime("auto", part)
+    assert choose_runtime("auto", part)[1].how == "measured"
+
+
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"key": 1}', "foreign", "name", "seconds"])
 def test_a_damaged_file_is_measured_anew(kept: Path, damage: str) -> None:
     choose_runtime("auto", decoder_part(decoder_of(), w_of(SMALL)))

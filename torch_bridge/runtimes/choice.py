@@ -70,6 +70,10 @@ def _made(name: str, part: Part) -> Runtime:
     return make_runtime(name, part.network, part.probes()[:1])
 
 
+def _candidates(part: Part) -> tuple[str, ...]:
+    return (*MEASURED, ROUNDED) if part.rounded else MEASURED
+
+
 def _measure(part: Part) -> tuple[Runtime, Chosen]:
     ready: dict[str, Runtime] = {}
     left_out: dict[str, str] = {}
@@ -87,7 +91,7 @@ def _measure(part: Part) -> tuple[Runtime, Chosen]:
                 ready[name] = runtime
         return medians({name: _computing(runtime, part.probes()[:1]) for name, runtime in ready.items()})
 
-    seconds = measured((*MEASURED, ROUNDED) if part.rounded else MEASURED)
+    seconds = measured(_candidates(part))
     if part.compiled and min(seconds.values()) > COMPILED_ABOVE:
         seconds = measured(("compile",))  # the others again: figures of the same rounds
     name = min(seconds, key=lambda one: seconds[one])
@@ -107,6 +111,7 @@ def _key(part: Part) -> dict[str, Any]:
     device = part.probes().device
     return machine_key("torch", "onnxruntime", "openvino") | {
         "choice": "runtime",
+        "candidates": _candidates(part),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         **part.key(),
