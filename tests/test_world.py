@@ -179,14 +179,41 @@ def test_play_goes_on_from_the_encoded_frame(world: World) -> None:
     np.testing.assert_array_equal(world.advance(state, codes[3], knobs)[1][0], rollouts[3][3])
 
 
-def test_a_snapshot_remembers_when_the_next_encoding_is_due(world: World) -> None:
-    player = world.session()
-    player.reset(world.prompts["00"], reencode_every=3)
-    player.rollout([1, 2])
+@pytest.mark.parametrize("steps", [2, 3])  # one before an encoding is due; half of it is done
+def test_a_snapshot_remembers_when_the_next_encoding_is_due(world: World, steps: int) -> None:
+    player, other = world.session(), world.session()
+    for one in (player, other):
+        one.reset(world.prompts["00"], reencode_every=3)
+    whole = other.rollout([1] * steps + CODE_LIST)[steps:]
+    player.rollout([1] * steps)
     fork = player.snapshot()
-    first = player.rollout(CODE_LIST)
+    np.testing.assert_array_equal(player.rollout(CODE_LIST), whole)
+    player.rollout([2] * (6 - len(CODE_LIST) % 3))  # an encoding may be half done: it is not that of the snapshot
     player.restore(fork)
-    np.testing.assert_array_equal(player.rollout(CODE_LIST), first)
+    np.testing.assert_array_equal(player.rollout(CODE_LIST), whole)
+
+
+def test_an_encoding_that_is_half_done_ends_with_its_rollout(world: World) -> None:
+    """Going elsewhere leaves it behind, and snapping finds what it would have found, or more exactly."""
+    prompt, codes = world.prompts["00"], [1, 2, 3]
+    player = world.session()
+    player.reset(prompt, reencode_every=3)
+    start = player.snapshot()
+    first = player.rollout([*codes, 4])
+    player.restore(start)
+    player.rollout(codes)
+    player.reset(prompt, reencode_every=3)
+    np.testing.assert_array_equal(player.rollout([*codes, 4]), first)
+    player.restore(start)
+    player.rollout(codes)
+    player.restore(start)
+    np.testing.assert_array_equal(player.rollout([*codes, 4]), first)
+    player.restore(start)
+    player.rollout(codes)
+    state = player.snapshot().state
+    player.snap()
+    again = world.snapped(state)
+    np.testing.assert_array_equal(player.snapshot().state.w_BLD, again.w_BLD)
 
 
 def test_settings_of_play_for_all_players(world: World) -> None:

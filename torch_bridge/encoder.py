@@ -151,5 +151,9 @@ class Encoder(nn.Module):
             raise ValueError(
                 f"the encoder was built for {self.config.size} px; got {tuple(images.shape)}; resize first"
             )
-        maps = self.trunk((images * 0.5 + 0.5 - self.pixel_mean) / self.pixel_std)
+        maps = self.trunk(self.standardised(images))
         return torch.cat([to_grid(m) for to_grid, m in zip(self.to_grid, maps, strict=True)], dim=1)
+
+    def standardised(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
+        """Images in [-1, 1] as the trunk wants them."""
+        return (images * 0.5 + 0.5 - self.pixel_mean) / self.pixel_std

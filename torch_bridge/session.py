@@ -29,6 +29,7 @@ class Session:
         self._world = world
         self._knobs, self._reencode_every = world.knobs(), world.reencode_every()
         self._state: LatentState | None = None
+        self._begun: torch.Tensor | None = None  # the first half of encoding the newest frame; see `_settled`
         self._steps = 0
 
     def reset(
@@ -60,6 +61,7 @@ class Session:
         self.set_knobs(noise_level=noise_level, clamp=clamp, temperature=temperature, reencode_every=reencode_every)
         codes = None if codes_Tm1 is None else np.asarray(codes_Tm1)[None]
         self._state, self._steps = self._world.start(np.asarray(frames)[None], codes, self._knobs, seed=seed), 0
+        self._begun = None
 
     def set_knobs(self, *, reencode_every: int | None = None, **knobs: float | None) -> None:
         """Change the settings of the steps to come: see `World.knobs` and `World.reencode_every`."""
@@ -77,9 +79,11 @@ class Session:
 
     def _advance(self, code: int) -> torch.Tensor:
         """One step: the frame (1, H, W, C), which an accelerator may still be computing."""
+        state = self._settled()
         self._steps += 1
-        due = self._reencode_every > 0 and self._steps % self._reencode_every == 0
-        self._state, frame_BHWC = self._world.advance(self._started(), code, self._knobs, reencode=due)
+        self._state, frame_BHWC = self._world.advance(state, code, self._knobs)
+        if self._reencode_every > 0 and self._steps % self._reencode_every == 0:
+            self._begun = self._world.begin_encoding(frame_BHWC)
         return frame_BHWC
 
     def rollout(self, codes: Codes) -> Frames:
@@ -110,15 +114,28 @@ class Session:
         Raises:
             ValueError: there was no `reset` before.
         """
-        self._state = self._world.snapped(self._started())
+        self._state = self._world.snapped(self._settled())
 
     def snapshot(self) -> Snapshot:
         """Where the player is now, to come back to with `restore` as often as wanted."""
-        return Snapshot(LatentPlayer.copy(self._started()), self._steps)
+        return Snapshot(LatentPlayer.copy(self._settled()), self._steps)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go back to a snapshot of this session or of another one in the same world."""
         self._state, self._steps = LatentPlayer.copy(snapshot.state), snapshot.steps
+        self._begun = None
+
+    def _settled(self) -> LatentState:
+        """The state to go on from.
+
+        A frame is encoded anew in two halves, one at the end of its step and one here, before the next: two steps a
+        little longer in place of one that is much longer, and the same w.
+        """
+        state = self._started()
+        if self._begun is not None:
+            self._state, self._begun = self._world.finish_encoding(state, self._begun), None
+            return self._state
+        return state
 
     def _started(self) -> LatentState:
         if self._state is None:

@@ -32,7 +32,6 @@ from torch_bridge.play_arguments import Codes, Frames, check_codes, check_frames
 from torch_bridge.play_settings import check_knobs, check_steps, seeds_of
 from torch_bridge.rollout_batches import batch_steps
 from torch_bridge.runtimes import choose_runtime, choose_weights, decoder_part, encoder_part, probes
-from torch_bridge.runtimes.kinds import Runtime
 from torch_bridge.session import Session
 from torch_bridge.world_costs import gflop_of, parameters_of
 
@@ -281,26 +280,37 @@ class World:
         return self.player.start(w_TBLD, codes_T, knobs, seeds_B)
 
     def advance(
-        self, state: LatentState, code: int, knobs: Knobs, *, reencode: bool = False
+        self, state: LatentState, code: int, knobs: Knobs
     ) -> tuple[LatentState, UInt8[torch.Tensor, "1 H W C"]]:
         """One step of one rollout: the state after it (the given one is used up) and the frame.
 
         The frame is on the codec's device, where it may still be computed: the next step can be queued before it is
-        fetched. With `reencode` the state goes on from the w of that frame: see `reencode_every`.
+        fetched.
         """
         state, w_BLD = self._step(state, self._code_arrays[code], knobs)
-        frame_BHWC = self._draw(to_torch(w_BLD, device=self.codec.device))
-        return self.reencoded(state, frame_BHWC, self._encode) if reencode else state, frame_BHWC
+        return state, self._draw(to_torch(w_BLD, device=self.codec.device))
 
-    def reencoded(self, state: LatentState, frames_BHWC: torch.Tensor, encode: Runtime | None = None) -> LatentState:
-        """The state with the w of the newest frames as they look (see `reencode_every`), by the codec or `encode`."""
-        w_BLD = to_jax((encode or self.codec.encode)(frames_BHWC), device=self.jax_device)
-        return state._replace(w_BLD=self.player.normalise(w_BLD))
+    def begin_encoding(self, frame_BHWC: UInt8[torch.Tensor, "1 H W C"]) -> Float[torch.Tensor, "1 K"]:
+        """The first half of encoding a frame anew (see `reencode_every`), for `finish_encoding`."""
+        first, _ = self._encode.stages
+        return first(frame_BHWC)
+
+    def finish_encoding(self, state: LatentState, begun_BK: Float[torch.Tensor, "1 K"]) -> LatentState:
+        """The state with the w of its newest frame as it looks, which `begin_encoding` was given."""
+        _, second = self._encode.stages
+        return self._with_w(state, second(begun_BK))
+
+    def reencoded(self, state: LatentState, frames_BHWC: UInt8[torch.Tensor, "B H W C"]) -> LatentState:
+        """The state of B rollouts with the w of their newest frames as they look, by the codec."""
+        return self._with_w(state, self.codec.encode(frames_BHWC))
 
     def snapped(self, state: LatentState) -> LatentState:
         """The state of one rollout with the w that the encoder finds in the frame of the newest w."""
         w_BLD = self.player.denormalise(state.w_BLD)
-        return self.reencoded(state, self._draw(to_torch(w_BLD, device=self.codec.device)), self._encode)
+        return self.finish_encoding(state, self.begin_encoding(self._draw(to_torch(w_BLD, device=self.codec.device))))
+
+    def _with_w(self, state: LatentState, w_BLD: torch.Tensor) -> LatentState:
+        return state._replace(w_BLD=self.player.normalise(to_jax(w_BLD, device=self.jax_device)))
 
     def rollout_batch(
         self,

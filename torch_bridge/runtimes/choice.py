@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from torch_bridge.runtimes.kinds import EagerRuntime, Runtime, make_runtime
+from torch_bridge.runtimes.kinds import Runtime, make_runtime
 from torch_bridge.runtimes.measured import Chosen, Unavailable, keep, kept, machine_key, medians
 from torch_bridge.runtimes.parts import ROUNDED, Part
 
@@ -40,7 +40,7 @@ def choose_runtime(wanted: str, part: Part) -> tuple[Runtime, Chosen]:
     if wanted == ROUNDED and not part.rounded:
         wanted = "openvino"
     if wanted == "eager":
-        return EagerRuntime(part.network("eager")), Chosen("eager")
+        return make_runtime("eager", part.network, None), Chosen("eager")
     if wanted in NAMED:
         runtime = _made(wanted, part)
         if fault := _fault(wanted, runtime, _made("eager", part), part):

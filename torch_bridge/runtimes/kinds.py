@@ -27,13 +27,13 @@ Runtime = Callable[[Tensor], Tensor]
 _MAKING = threading.Lock()  # the core of OpenVINO
 
 
-def make_runtime(name: str, network: Callable[[str], nn.Module], example: Tensor) -> Runtime:
+def make_runtime(name: str, network: Callable[[str], nn.Module], example: Tensor | None) -> Runtime:
     """The runtime of a name, compiled for inputs of the shape of `example`.
 
     Args:
         name: "eager", "onnx", "openvino", "openvino-int8", "compile".
-        network: what it computes, by the runtime's name, on its device.
-        example: one input, on that device.
+        network: what it computes, by the runtime's name, on its device; `Staged` for an `nn.Sequential`.
+        example: one input, on that device; None for "eager", which takes any shape.
 
     Raises:
         Unavailable: see there.
@@ -48,7 +48,8 @@ def make_runtime(name: str, network: Callable[[str], nn.Module], example: Tensor
     }
     if name not in makers:
         raise ValueError(f"There is no runtime {name!r}. Choose one of {', '.join(makers)}.")
-    return makers[name](network(name), example)
+    net = network(name)
+    return Staged(net, makers[name], example) if isinstance(net, nn.Sequential) else makers[name](net, example)
 
 
 def _require(title: str, example: Tensor, *packages: str) -> None:
@@ -83,11 +84,31 @@ def _not_importable(package: str) -> Iterator[None]:
             sys.modules[package] = before
 
 
+class Staged:
+    """A runtime for each stage of a network; the whole is one as well.
+
+    Attributes:
+        stages: of which each takes what the one before made.
+    """
+
+    def __init__(self, nets: nn.Sequential, make: Callable[..., Runtime], example: Tensor | None) -> None:
+        self.stages: list[Runtime] = []
+        for net in nets:
+            self.stages.append(make(net, example))
+            if example is not None:
+                example = self.stages[-1](example)
+
+    def __call__(self, given: Tensor) -> Tensor:
+        for stage in self.stages:
+            given = stage(given)
+        return given
+
+
 class EagerRuntime:
     """PyTorch as it is."""
 
     def __init__(self, net: nn.Module, example: Tensor | None = None) -> None:
-        del example  # it takes any shape
+        del example
         self.net = net
 
     @torch.inference_mode()

@@ -10,8 +10,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from torch_bridge.encoder import Encoder
-from torch_bridge.images import to_float
 from torch_bridge.mobile_stylegan import PlayDecoder
+from torch_bridge.runtimes.encode_net import encode_net
 from torch_bridge.runtimes.frame_net import FrameNet
 from torch_bridge.runtimes.measured import checksum, fault_between, fault_of_rounding
 
@@ -26,7 +26,8 @@ class Part:
     """A network with one input and one output, at batch 1.
 
     Attributes:
-        network: it, in the form that is best for the runtime of a name.
+        network: it, in the form that is best for the runtime of a name; an `nn.Sequential` where play computes its
+            stages at different times.
         probes: inputs (N, ...) as play has them, on the network's device; made when they are needed, once.
         fault: what is wrong with outputs of a runtime, by its name, beside those of "eager"; "" for nothing.
         makes: for a person, what it makes where there is a fault.
@@ -78,21 +79,10 @@ def decoder_part(
     return Part(network, lambda: probes_NLD, fault, "other frames", key, compiled=True, rounded=True)
 
 
-class EncodeNet(nn.Module):
-    """uint8 frames -> w."""
-
-    def __init__(self, encoder: Encoder) -> None:
-        super().__init__()
-        self.encoder = encoder
-
-    def forward(self, frames_BHWC: UInt8[Tensor, "B H W C"]) -> Float[Tensor, "B L D"]:
-        return self.encoder(to_float(frames_BHWC))
-
-
 def encoder_part(
     encoder: Encoder, frames: Callable[[], UInt8[Tensor, "N H W C"]], std_LD: Float[Tensor, "L D"]
 ) -> Part:
-    """uint8 frame (1, H, W, 3) of the encoder's size -> w (1, L, D).
+    """uint8 frame (1, H, W, 3) of the encoder's size -> w (1, L, D), in two stages: see `encode_net`.
 
     Args:
         encoder: on its device.
@@ -113,7 +103,7 @@ def encoder_part(
             "compared": checksum((probes().cpu().numpy(), std_LD.cpu().numpy())),
         }
 
-    net = EncodeNet(encoder).eval()
+    net = encode_net(encoder)
     return Part(lambda _: net, probes, fault, "another w", key, compiled=False, rounded=False)
 
 
