@@ -11,8 +11,8 @@ The limit of a step is the time that this machine needs for the arithmetic and f
 where the bytes are those of the form that the weights are read in (`--weights`), so half precision has a lower limit.
 
 In play a step follows a step, so each measured call follows two of its own kind, which are not measured. Steps that
-encode their frame anew are among the measured ones as often as in play: one in eight, which the 95th percentile shows
-and the median does not, so the limit, which stands beside the median, is that of a step without.
+have half of an encoding to do are among the measured ones as often as in play: two in eight, which the 95th percentile
+shows and the median does not, so the limit, which stands beside the median, is that of a step without.
 The rates are those of a large float32 matrix product and of a copy of memory beyond the caches (bytes read and written)
 from the same rounds. A step reads every weight of the dynamics once, for one vector: its arithmetic is not counted.
 `share` is limit / median. Convolutions that are not matrix products (depthwise ones), activations and rearrangements
@@ -172,7 +172,7 @@ def step_costs(world: World, runtimes: list[str], weights: list[str], rounds: in
         to_uint8(peer.synthesis(w_BD, noise="fixed")).cpu()
 
     functions["StyleGAN2 eager"] = stylegan2
-    times = interleaved(functions, rounds=rounds, warmup=3, lead=2)  # so that one in 8 of the measured steps encodes
+    times = interleaved(functions, rounds=rounds, warmup=3, lead=2)  # so that all of 8 steps are measured
     gflop = world.gflop_per_frame()
     rates = {"sgemm_flops": product.flop / times["sgemm"].median, "copy_bytes": copy.octets / times["copy"].median}
     drawn = 1e9 * gflop["decoder"] / rates["sgemm_flops"]

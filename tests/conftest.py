@@ -4,7 +4,10 @@
 the cost. No test may reach a network.
 """
 
+import atexit
 import os
+import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +17,13 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("GENIE_CACHE", os.devnull)  # nothing is kept in the user's folder
+
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # workers and the commands that tests start have it from this process
+    _compiled = tempfile.mkdtemp(prefix="genie-tests-")
+    atexit.register(shutil.rmtree, _compiled, ignore_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 
 @pytest.fixture(scope="module")

@@ -49,10 +49,11 @@ def test_both_halves_work(trunk: str) -> None:
     assert 0.3 < shares[0] / sum(shares) < 0.7
 
 
+@pytest.mark.parametrize("taps", [(3,), (1, 2, 3)])  # nothing or something on the grid in the first half
 @pytest.mark.parametrize("name", ["eager", "onnx", "openvino"])
 @torch.no_grad()
-def test_a_runtime_has_the_halves_as_stages(name: str) -> None:
-    encoder = _encoder(taps=(3,) if name == "onnx" else (1, 2, 3))
+def test_a_runtime_has_the_halves_as_stages(name: str, taps: tuple[int, ...]) -> None:
+    encoder = _encoder(taps=taps)
     frames = torch.randint(0, 256, (1, 64, 64, 3), dtype=torch.uint8)
     runtime = make_runtime(name, lambda _: encode_net(encoder), None if name == "eager" else frames)
     assert isinstance(runtime, Staged)

@@ -74,6 +74,8 @@ def test_play_decoder_equals_student(small, with_noise, rows):
     restored.load_state_dict(play.state_dict())
     assert torch.equal(restored(w), play(w))
     torch.testing.assert_close(play.bands_apart()(w), play(w), rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match="Take the bands apart first, then round"):
+        play.with_rounded_products(w).bands_apart()
     shared = [tensor.data_ptr() for tensor in play.bands_apart().state_dict().values()]
     assert shared == [tensor.data_ptr() for tensor in play.state_dict().values()]
     assert not any(p.requires_grad for p in play.parameters())

@@ -48,6 +48,25 @@ def test_rewound_and_played_again_gives_the_same_frames(world, prompt, step):
     assert game.codes() == played(world, prompt, CODES)[0].codes()
 
 
+def test_a_snapshot_leaves_the_second_half_of_an_encoding_to_the_next_step(world, prompt, monkeypatch):
+    """Steps 3, 6, 9 are due here, and snapshots taken at each of three steps."""
+    monkeypatch.setattr(games, "FIRST_INTERVAL", 3)
+    game, stages, done = Game(world), world._encode.stages, []
+    game.start(prompt, 1, Settings())
+    first, second = stages
+    monkeypatch.setattr(world._encode, "stages", [counted(first, "1", done), counted(second, "2", done)])
+    seen = []
+    for code in CODES[:7]:
+        game.step(code)
+        seen.append("".join(done))
+        done.clear()
+    assert seen == ["", "", "1", "2", "", "1", "2"]
+
+
+def counted(stage, mark, done):
+    return lambda given: done.append(mark) or stage(given)
+
+
 def test_another_branch_differs_and_going_back_again_works(world, prompt):
     game, jpegs = played(world, prompt, CODES)
     back(game, 10)

@@ -1,6 +1,7 @@
 """A world plays: all ways of rolling out agree, codes lead from frame to frame, and mistakes are told in words."""
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -12,6 +13,9 @@ from worlds import CODES, DIM, SIZE, WINDOW, make_world, moving_squares, world_p
 
 import torch_bridge.rollout_batches
 from genie_jax.flops import count_flops
+from torch_bridge.latent_player import LatentPlayer
+from torch_bridge.runtimes.measured import TOLERANCE
+from torch_bridge.session import Session
 from torch_bridge.world import World
 from train.world import WorldConfig
 
@@ -193,27 +197,47 @@ def test_a_snapshot_remembers_when_the_next_encoding_is_due(world: World, steps:
     np.testing.assert_array_equal(player.rollout(CODE_LIST), whole)
 
 
-def test_an_encoding_that_is_half_done_ends_with_its_rollout(world: World) -> None:
-    """Going elsewhere leaves it behind, and snapping finds what it would have found, or more exactly."""
-    prompt, codes = world.prompts["00"], [1, 2, 3]
-    player = world.session()
-    player.reset(prompt, reencode_every=3)
+@pytest.fixture
+def halfway(world: World) -> Iterator[tuple[Session, np.ndarray]]:
+    """A player whose newest frame is half encoded, and the frames of codes 4 and 5 from there."""
+    other, player = world.session(), world.session()
+    for one in (other, player):
+        one.reset(world.prompts["00"], reencode_every=3)
+    frames = other.rollout([1, 2, 3, 4, 5])[3:]
+    player.rollout([1, 2, 3])
+    yield player, frames
+    world.use_runtime("eager")
+
+
+def test_going_elsewhere_leaves_a_half_encoding_behind(world: World, halfway: tuple[Session, np.ndarray]) -> None:
+    player, frames = halfway
+    player.reset(world.prompts["00"], reencode_every=3)
     start = player.snapshot()
-    first = player.rollout([*codes, 4])
+    player.rollout([1, 2, 3])
     player.restore(start)
-    player.rollout(codes)
-    player.reset(prompt, reencode_every=3)
-    np.testing.assert_array_equal(player.rollout([*codes, 4]), first)
-    player.restore(start)
-    player.rollout(codes)
-    player.restore(start)
-    np.testing.assert_array_equal(player.rollout([*codes, 4]), first)
-    player.restore(start)
-    player.rollout(codes)
-    state = player.snapshot().state
+    np.testing.assert_array_equal(player.rollout([1, 2, 3, 4, 5])[3:], frames)
+
+
+def test_settings_do_not_take_back_an_encoding_that_was_due(halfway: tuple[Session, np.ndarray]) -> None:
+    player, frames = halfway
+    player.set_knobs(reencode_every=0)
+    np.testing.assert_array_equal(player.rollout([4, 5]), frames)
+
+
+def test_the_halves_may_be_of_two_runtimes(world: World, halfway: tuple[Session, np.ndarray]) -> None:
+    player, frames = halfway
+    world.use_runtime("onnx")
+    assert apart(player.step(4), frames[0]) <= TOLERANCE
+
+
+def test_snapping_finishes_an_encoding_first(world: World, halfway: tuple[Session, np.ndarray]) -> None:
+    player, _ = halfway
+    before = player.snapshot()
+    w_BLD = world.snapped(world.finish_encoding(LatentPlayer.copy(before.state), before.begun)).w_BLD
     player.snap()
-    again = world.snapped(state)
-    np.testing.assert_array_equal(player.snapshot().state.w_BLD, again.w_BLD)
+    after = player.snapshot()
+    assert after.begun is None
+    np.testing.assert_array_equal(after.state.w_BLD, w_BLD)
 
 
 def test_settings_of_play_for_all_players(world: World) -> None:

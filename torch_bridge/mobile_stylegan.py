@@ -240,6 +240,8 @@ class PlayDecoder(_Synthesis):
 
     def bands_apart(self) -> "PlayDecoder":
         """The same decoder, tensors shared, in the form for runtimes that join operations to few passes."""
+        if any(isinstance(one, FoldedConv) and one.input_step is not None for one in self.modules()):
+            raise ValueError("Take the bands apart first, then round: steps are no tensors, and would be lost.")
         other = PlayDecoder(self.config, fixed_noise=self.fixed_noise, bands_apart=True)
         other.load_state_dict(self.state_dict(), assign=True)
         return other.train(self.training).requires_grad_(False)

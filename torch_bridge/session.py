@@ -16,9 +16,16 @@ if TYPE_CHECKING:
 
 
 class Snapshot(NamedTuple):
-    """Where a player was: the state, and how many steps after the reset."""
+    """Where a player was.
+
+    Attributes:
+        state: of the dynamics.
+        begun: the first half of encoding the newest frame, where that was due.
+        steps: how many after the reset.
+    """
 
     state: LatentState
+    begun: torch.Tensor | None
     steps: int
 
 
@@ -118,12 +125,12 @@ class Session:
 
     def snapshot(self) -> Snapshot:
         """Where the player is now, to come back to with `restore` as often as wanted."""
-        return Snapshot(LatentPlayer.copy(self._settled()), self._steps)
+        return Snapshot(LatentPlayer.copy(self._started()), self._begun, self._steps)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go back to a snapshot of this session or of another one in the same world."""
-        self._state, self._steps = LatentPlayer.copy(snapshot.state), snapshot.steps
-        self._begun = None
+        self._state = LatentPlayer.copy(snapshot.state)
+        self._begun, self._steps = snapshot.begun, snapshot.steps
 
     def _settled(self) -> LatentState:
         """The state to go on from.

@@ -32,10 +32,12 @@ from torch_bridge.play_arguments import Codes, Frames, check_codes, check_frames
 from torch_bridge.play_settings import check_knobs, check_steps, seeds_of
 from torch_bridge.rollout_batches import batch_steps
 from torch_bridge.runtimes import choose_runtime, choose_weights, decoder_part, encoder_part, probes
+from torch_bridge.runtimes.kinds import Staged
 from torch_bridge.session import Session
 from torch_bridge.world_costs import gflop_of, parameters_of
 
-SEEN = 16  # latents of each kind that the steps of rounded products are taken from
+PROBES = 4  # latents by which ways to compute are compared
+SEEN = 16  # latents of frames, and as many drawn ones, that the steps of rounded products are taken from
 
 
 class World:
@@ -107,7 +109,9 @@ class World:
         std_LD = torch.from_numpy(np.array(self.player.w_std_LD))
         drawing = choose_runtime(name, decoder_part(self.codec.decoder, w_NLD, self._seen))
         encoding = choose_runtime(name, encoder_part(self.codec.encoder, lambda: self.codec.decode(w_NLD), std_LD))
-        (self._draw, self.runtime), (self._encode, self.encoding) = drawing, encoding
+        self._draw, self.runtime = drawing
+        self._encode: Staged = encoding[0]
+        self.encoding = encoding[1]
 
     def use_weights(self, name: str) -> None:
         """In what precision the steps of all sessions read the dynamics' weights from now on.
@@ -122,15 +126,15 @@ class World:
             name, self.player, self._probes().numpy(), self.knobs(), lambda w: self.codec.decode(to_torch(w))
         )
 
-    def _probes(self, count: int = 4) -> torch.Tensor:
+    def _probes(self, count: int = PROBES) -> torch.Tensor:
         return probes(np.asarray(self.player.w_mean_LD), np.asarray(self.player.w_std_LD), count)
 
     def _seen(self) -> torch.Tensor:
         """Latents such as occur, on the codec's device: of frames of the prompts, and drawn ones that are no probes."""
         frames = [frame for clip in self.prompts.values() for frame in clip]
-        some = frames[:: max(1, len(frames) // SEEN)]
-        encoded = [self.codec.encode(torch.from_numpy(np.stack(some)))] if some else []
-        return torch.cat([*encoded, self._probes(SEEN)[len(self._probes()) :].to(self.codec.device)])
+        some = np.linspace(0, len(frames) - 1, min(SEEN, len(frames))).astype(int)
+        encoded = [self.codec.encode(torch.from_numpy(np.stack([frames[k] for k in some])))] if frames else []
+        return torch.cat([*encoded, self._probes(PROBES + SEEN)[PROBES:].to(self.codec.device)])
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the world as a folder, in place of the world that is there, if any."""

@@ -2,8 +2,9 @@
 
 A runtime counts only where its results are those of the eager one: frames at most `TOLERANCE` grey levels apart
 anywhere, and `MEAN_TOLERANCE` on average, w at most `W_TOLERANCE` deviations; on w drawn from the corpus's statistics,
-and on their frames. Frames of the one that computes in integers must be like them to `LEAST_PSNR`. What was measured is
-kept for this machine, these versions and this network (`measured`), so the next start takes no time.
+and on their frames. Frames of the one that computes in integers must be like them to `LEAST_PSNR`, each to
+`WORST_PSNR`. What was measured is kept for this machine, these versions and this network (`measured`), so the next
+start need not measure.
 """
 
 from collections.abc import Callable
@@ -14,9 +15,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from torch_bridge.runtimes.kinds import Runtime, make_runtime
+from torch_bridge.runtimes.kinds import ROUNDED, Runtime, make_runtime
 from torch_bridge.runtimes.measured import Chosen, Unavailable, keep, kept, machine_key, medians
-from torch_bridge.runtimes.parts import ROUNDED, Part
+from torch_bridge.runtimes.parts import Part
 
 NAMED = ("eager", "onnx", "openvino", ROUNDED, "compile")
 RUNTIMES = (*NAMED, "auto", "measure")
@@ -43,14 +44,17 @@ def choose_runtime(wanted: str, part: Part) -> tuple[Runtime, Chosen]:
         return make_runtime("eager", part.network, None), Chosen("eager")
     if wanted in NAMED:
         runtime = _made(wanted, part)
-        if fault := _fault(wanted, runtime, _made("eager", part), part):
+        if fault := _fault(wanted, runtime, make_runtime("eager", part.network, None), part):
             raise ValueError(f"The runtime {wanted!r} has {part.makes}: {fault}. Choose another runtime.")
         return runtime, Chosen(wanted)
     key = _key(part)
     known = None if wanted == "measure" else kept(key, NAMED)
     if known is not None:
         try:
-            return _made(known.name, part), known
+            runtime = _made(known.name, part)
+            # How well rounding goes depends on latents that the key does not know.
+            if known.name != ROUNDED or not _fault(ROUNDED, runtime, make_runtime("eager", part.network, None), part):
+                return runtime, known
         except Unavailable:  # something was taken away since
             pass
     runtime, chosen = _measure(part)

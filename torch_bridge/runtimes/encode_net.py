@@ -8,18 +8,19 @@ from torch import Tensor, nn
 
 from torch_bridge.encoder import Encoder
 from torch_bridge.images import to_float
+from torch_bridge.runtimes.kinds import Stages
 
 CUT = 5 / 8  # of the trunk's blocks come first: half of the time (b1 at 256 px: 5.9 of 11.8 ms, two cores)
 
 Block = tuple[nn.Module, nn.Module | None]  # and what brings its features to the grid, where they are read
 
 
-def encode_net(encoder: Encoder) -> nn.Sequential:
+def encode_net(encoder: Encoder) -> Stages:
     """uint8 frames (B, H, W, 3) -> w (B, L, D), in two halves that share the encoder's weights."""
     blocks = _blocks(encoder)
     cut = round(CUT * len(blocks))
     first = FirstHalf(encoder, blocks[:cut])
-    return nn.Sequential(first, SecondHalf(encoder, blocks[cut:], first.shape())).eval()
+    return Stages(first, SecondHalf(encoder, blocks[cut:], first.shape())).eval()
 
 
 class FirstHalf(nn.Module):

@@ -23,6 +23,7 @@ from torch_bridge.play_layers import WEIGHT_TOP
 from torch_bridge.runtimes.measured import Unavailable
 
 Runtime = Callable[[Tensor], Tensor]
+ROUNDED = "openvino-int8"  # the runtime with products in 8-bit integers
 
 _MAKING = threading.Lock()  # the core of OpenVINO
 
@@ -31,8 +32,8 @@ def make_runtime(name: str, network: Callable[[str], nn.Module], example: Tensor
     """The runtime of a name, compiled for inputs of the shape of `example`.
 
     Args:
-        name: "eager", "onnx", "openvino", "openvino-int8", "compile".
-        network: what it computes, by the runtime's name, on its device; `Staged` for an `nn.Sequential`.
+        name: "eager", "onnx", "openvino", ROUNDED, "compile".
+        network: what it computes, by the runtime's name, on its device; `Staged` for `Stages`.
         example: one input, on that device; None for "eager", which takes any shape.
 
     Raises:
@@ -43,13 +44,17 @@ def make_runtime(name: str, network: Callable[[str], nn.Module], example: Tensor
         "eager": EagerRuntime,
         "onnx": OnnxRuntime,
         "openvino": OpenVinoRuntime,
-        "openvino-int8": OpenVinoRuntime,  # of another network
+        ROUNDED: OpenVinoRuntime,  # of another network
         "compile": CompiledRuntime,
     }
     if name not in makers:
         raise ValueError(f"There is no runtime {name!r}. Choose one of {', '.join(makers)}.")
-    net = network(name)
-    return Staged(net, makers[name], example) if isinstance(net, nn.Sequential) else makers[name](net, example)
+    make = makers[name]
+    if example is not None:
+        make.check(example)  # first: a network may take seconds to make
+    with _failing(make.title):
+        net = network(name)
+    return Staged(net, make, example) if isinstance(net, Stages) else make(net, example)
 
 
 def _require(title: str, example: Tensor, *packages: str) -> None:
@@ -84,14 +89,18 @@ def _not_importable(package: str) -> Iterator[None]:
             sys.modules[package] = before
 
 
+class Stages(nn.Sequential):
+    """A network whose parts play computes at different times."""
+
+
 class Staged:
-    """A runtime for each stage of a network; the whole is one as well.
+    """A runtime for each of `Stages`; the whole is one as well.
 
     Attributes:
         stages: of which each takes what the one before made.
     """
 
-    def __init__(self, nets: nn.Sequential, make: Callable[..., Runtime], example: Tensor | None) -> None:
+    def __init__(self, nets: Stages, make: Callable[..., Runtime], example: Tensor | None) -> None:
         self.stages: list[Runtime] = []
         for net in nets:
             self.stages.append(make(net, example))
@@ -107,6 +116,12 @@ class Staged:
 class EagerRuntime:
     """PyTorch as it is."""
 
+    title = "PyTorch"
+
+    @staticmethod
+    def check(example: Tensor) -> None:
+        """It runs everywhere."""
+
     def __init__(self, net: nn.Module, example: Tensor | None = None) -> None:
         del example
         self.net = net
@@ -119,13 +134,19 @@ class EagerRuntime:
 class CompiledRuntime:
     """`torch.compile` with frozen weights; it needs a C++ compiler on a CPU and takes up to a minute."""
 
-    def __init__(self, net: nn.Module, example: Tensor) -> None:
+    title = "torch.compile"
+
+    @staticmethod
+    def check(example: Tensor) -> None:
+        """Raises Unavailable where it cannot run."""
         compiler = os.environ.get("CXX", "g++")
         if example.device.type == "cpu" and not any(shutil.which(name) for name in (compiler, "clang++")):
             raise Unavailable("torch.compile needs a C++ compiler, and there is none. Install g++ or name it in CXX.")
+
+    def __init__(self, net: nn.Module, example: Tensor) -> None:
         # Frozen: weights are constants, laid out once as the convolutions want them.
         self.compiled = torch.compile(net, dynamic=False, options={"freezing": True})
-        with _failing("torch.compile"):
+        with _failing(self.title):
             self(example)
 
     @torch.inference_mode()
@@ -136,9 +157,15 @@ class CompiledRuntime:
 class OnnxRuntime:
     """ONNX Runtime on the CPU, with as many threads as PyTorch has; exported in memory."""
 
+    title = "ONNX Runtime"
+
+    @classmethod
+    def check(cls, example: Tensor) -> None:
+        """Raises Unavailable where it cannot run."""
+        _require(cls.title, example, "onnx", "onnxruntime")
+
     def __init__(self, net: nn.Module, example: Tensor) -> None:
-        _require("ONNX Runtime", example, "onnx", "onnxruntime")
-        with _failing("ONNX Runtime"):
+        with _failing(self.title):
             self.session = self._session(net, example)
             self(example)
 
@@ -182,10 +209,16 @@ class OpenVinoRuntime:
     Its threads sleep between calls and are bound to no core, as the dynamics computes on the same cores.
     """
 
+    title = "OpenVINO"
+
+    @classmethod
+    def check(cls, example: Tensor) -> None:
+        """Raises Unavailable where it cannot run."""
+        _require(cls.title, example, "openvino")
+
     def __init__(self, net: nn.Module, example: Tensor) -> None:
-        _require("OpenVINO", example, "openvino")
         self.turn = threading.Lock()  # a request computes one input at a time
-        with _failing("OpenVINO"):
+        with _failing(self.title):
             self.request = self._request(net, example)
             self(example)
 
@@ -198,7 +231,8 @@ class OpenVinoRuntime:
         frontend = FrontEndManager().load_by_framework("pytorch")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch.jit's age, and of shapes that are fixed here on purpose
-            traced = TorchScriptPythonDecoder(net, example_input=example)
+            once = {"check_trace": False}  # results are compared later; computing them again takes half of the time
+            traced = TorchScriptPythonDecoder(net, example_input=example, trace_kwargs=once)
             model = frontend.convert(frontend.load(traced))
         model.reshape({0: list(example.shape)})
         _mark_integers(model)

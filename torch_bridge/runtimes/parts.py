@@ -13,9 +13,9 @@ from torch_bridge.encoder import Encoder
 from torch_bridge.mobile_stylegan import PlayDecoder
 from torch_bridge.runtimes.encode_net import encode_net
 from torch_bridge.runtimes.frame_net import FrameNet
+from torch_bridge.runtimes.kinds import ROUNDED
 from torch_bridge.runtimes.measured import checksum, fault_between, fault_of_rounding
 
-ROUNDED = "openvino-int8"  # the runtime with products in 8-bit integers
 W_TOLERANCE = 0.01  # standard deviations of the corpus, in any number of w
 
 Pairs = Iterable[tuple[Tensor, Tensor]]
@@ -26,8 +26,8 @@ class Part:
     """A network with one input and one output, at batch 1.
 
     Attributes:
-        network: it, in the form that is best for the runtime of a name; an `nn.Sequential` where play computes its
-            stages at different times.
+        network: it, in the form that is best for the runtime of a name; `Stages` where play computes its parts at
+            different times.
         probes: inputs (N, ...) as play has them, on the network's device; made when they are needed, once.
         fault: what is wrong with outputs of a runtime, by its name, beside those of "eager"; "" for nothing.
         makes: for a person, what it makes where there is a fault.
