@@ -95,7 +95,7 @@ def test_rounded_products_are_computed_in_integers(config: StudentConfig) -> Non
     exact, integers = (make_runtime(kind, part.network, w_NLD[:1]) for kind in ("eager", ROUNDED))
     rounded = make_runtime("eager", lambda _: part.network(ROUNDED), w_NLD[:1])
     frames = {name: [draw(w[None]) for w in w_NLD] for name, draw in (("r", rounded), ("i", integers), ("e", exact))}
-    assert measured.LEAST_PSNR < psnr(frames["r"], frames["e"]) < 60  # it is rounded
+    assert 32 < psnr(frames["r"], frames["e"]) < 60  # it is rounded
     assert psnr(frames["i"], frames["r"]) > psnr(frames["r"], frames["e"]) + 6  # and as it says
     nodes = integers.request.get_compiled_model().get_runtime_model().get_ops()
     kinds = [node.get_rt_info()["primitiveType"].astype(str) for node in nodes]
@@ -106,20 +106,23 @@ def test_rounded_products_are_computed_in_integers(config: StudentConfig) -> Non
         assert torch.equal(tensor, before[name]), name
 
 
-def test_a_rounded_product_is_one_of_integers() -> None:
-    conv = FoldedConv(6, 4, 8, depthwise=True)
+@pytest.mark.parametrize("depthwise", [True, False])
+def test_a_rounded_product_is_one_of_integers(depthwise: bool) -> None:
+    conv, w_BD = FoldedConv(6, 4, 8, depthwise=depthwise), torch.ones(1, 8)
     with torch.no_grad():
         for parameter in conv.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(len(parameter))))
         conv.weight[1] = 0.0
-    x = torch.randn(1, 6, 5, 5, generator=torch.Generator().manual_seed(0))
+    unstyled = torch.randn(1, 6, 5, 5, generator=torch.Generator().manual_seed(0))
+    x = unstyled * conv.style(w_BD)
     exact = conv(x, None)
     conv.round_product(conv.gather(x).abs().amax((0, 2, 3)))
+    x = unstyled * conv.style(w_BD)
     gathered, step = conv.gather(x), conv.input_step
     assert gathered.abs().max() <= 127.01 * step
     whole = conv.weight / conv.weight.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-12) * 63
     torch.testing.assert_close(whole, whole.round(), atol=1e-4, rtol=0)
-    integers = torch.nn.functional.conv2d((gathered / step).round(), whole.round())
+    integers = torch.nn.functional.conv2d((gathered / step).round(), whole.round(), padding=0 if depthwise else 1)
     scale = step * conv.weight.abs().amax((1, 2, 3)) / 63
     by_hand = torch.nn.functional.leaky_relu(integers * scale[:, None, None] + conv.bias[:, None, None], SLOPE)
     torch.testing.assert_close(conv(x, None), by_hand)

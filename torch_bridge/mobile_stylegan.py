@@ -248,7 +248,7 @@ class PlayDecoder(_Synthesis):
 
     @torch.no_grad()
     def with_rounded_products(self, w_NLD: Float[Tensor, "N L D"]) -> "PlayDecoder":
-        """A copy in which the products behind the depthwise convolutions are such as 8-bit integers compute.
+        """A copy in which the dense products before the head are such as 8-bit integers compute.
 
         Post-training quantisation with steps from a pass over examples; what is rounded is computed as float here, and
         as integers by runtimes that have them.
@@ -263,13 +263,13 @@ class PlayDecoder(_Synthesis):
             peak_I = conv.gather(given[0]).abs().amax((0, 2, 3))
             peaks[conv] = torch.maximum(peaks[conv], peak_I) if conv in peaks else peak_I
 
-        separable = [one for one in other.modules() if isinstance(one, FoldedConv) and one.depthwise is not None]
-        hooks = [conv.register_forward_hook(look) for conv in separable]
+        convs = [one for one in other.modules() if isinstance(one, FoldedConv)]
+        hooks = [conv.register_forward_hook(look) for conv in convs]
         for w_LD in w_NLD:  # one by one: a batch of large frames would not fit into the caches
             other.pixels(w_LD[None])
         for hook in hooks:
             hook.remove()
-        for conv in separable:
+        for conv in convs:
             conv.round_product(peaks[conv])
         return other
 

@@ -56,11 +56,11 @@ class FoldedConv(nn.Module):
 
     @torch.no_grad()
     def round_product(self, peak_I: Float[Tensor, " I"]) -> None:
-        """Round weights and, from now on, inputs of the dense product behind the depthwise one to integers' multiples.
+        """Round weights and, from now on, inputs of the dense product to integers' multiples.
 
-        Inputs have one step, so the depthwise weights level the channels, and the dense ones make up for it; weights
-        have a step for each output channel. What computes with integers finds steps and integers in the values: the
-        largest weight of each channel is WEIGHT_TOP steps.
+        Inputs have one step, so what scales them (depthwise weights, else the style) levels the channels, and the dense
+        weights make up for it; these have a step for each output channel. What computes with integers finds steps and
+        integers in the values: the largest weight of each channel is WEIGHT_TOP steps.
 
         Args:
             peak_I: largest magnitude of each input channel that is expected; larger ones are cut off.
@@ -68,7 +68,11 @@ class FoldedConv(nn.Module):
         peak_I = peak_I.clamp(min=1e-6)
         weight_I = self.weight.abs().amax((0, 2, 3)).clamp(min=1e-6)
         level_I = peak_I**LEVELLED / weight_I ** (1 - LEVELLED)
-        self.depthwise.div_(level_I[:, None, None, None])
+        if self.depthwise is None:
+            self.modulation.weight.div_(level_I[:, None])
+            self.modulation.bias.div_(level_I)
+        else:
+            self.depthwise.div_(level_I[:, None, None, None])
         self.input_step = float((peak_I / level_I).max()) / INPUT_TOP
         weight = self.weight * level_I[:, None, None]
         step_O111 = weight.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-12) / WEIGHT_TOP
@@ -79,15 +83,14 @@ class FoldedConv(nn.Module):
         return self.modulation(w_BD)[:, :, None, None]
 
     def gather(self, x: Float[Tensor, "B I H W"]) -> Float[Tensor, "B I H W"]:
-        """The depthwise convolution: inputs of the dense product."""
-        return F.conv2d(x, self.depthwise, padding=1, groups=x.shape[1])
+        """Inputs of the dense product: by the depthwise convolution, where there is one."""
+        return x if self.depthwise is None else F.conv2d(x, self.depthwise, padding=1, groups=x.shape[1])
 
     def forward(
         self, x: Float[Tensor, "B I H W"], noise: Tensor | None
     ) -> Float[Tensor, "B O H W"] | list[Float[Tensor, "B O4 H W"]]:
         """`x` is already multiplied by `style`, as in `StyledConv`."""
-        if self.depthwise is not None:
-            x = self.gather(x)
+        x = self.gather(x)
         if self.input_step is not None:
             x = torch.fake_quantize_per_tensor_affine(x, self.input_step, 0, -INPUT_TOP - 1, INPUT_TOP)
         if not self.bands_apart:
