@@ -4,7 +4,7 @@
     python benchmarks/play_step.py WORLD
     python benchmarks/play_step.py --quick                                   a smoke run of seconds
 
-The limit of a step is the time that this machine needs for the arithmetic and for the memory that no program can save:
+The limit of a step is the time that this machine needs for the arithmetic in float32 and for the memory:
 
     limit = flop of the decoder / sgemm rate + bytes of the dynamics' weights / copy rate
 
@@ -16,7 +16,8 @@ shows and the median does not, so the limit, which stands beside the median, is 
 The rates are those of a large float32 matrix product and of a copy of memory beyond the caches (bytes read and written)
 from the same rounds. A step reads every weight of the dynamics once, for one vector: its arithmetic is not counted.
 `share` is limit / median. Convolutions that are not matrix products (depthwise ones), activations and rearrangements
-count in the flop or not at all, so a share of 1 cannot be reached.
+count in the flop or not at all, so a share of 1 cannot be reached in float32. The runtime in 8-bit integers is held
+against the same limit, which it can pass: integers are multiplied faster.
 """
 
 import argparse
@@ -100,7 +101,7 @@ def rows_of(result: dict[str, Any]) -> list[Row]:
         "s",
         step.low,
         step.high,
-        "the limit",
+        "the limit in float32",
         limit,
         ratio=share,
         goal=goal,
@@ -122,7 +123,7 @@ def rows_of(result: dict[str, Any]) -> list[Row]:
         shown,
         figure("95th percentile of a step, over the median", step.p95 / step.median, "", most=1.5),
         compare(f"a frame by {runtime}", drawn, "eager StyleGAN2", peer),
-        *against("a frame encoded by", "encode", runtime, "eager"),
+        *against("a frame encoded by", "encode", result["encoding"][runtime], "eager"),
         *against("latent step, weights in", "latent step", "float16", "float32"),
         *far,
         figure(f"memory grown over 90% of {memory['steps']} steps", memory["growth"] / 2**20, "MiB"),
@@ -158,14 +159,15 @@ def step_costs(world: World, runtimes: list[str], weights: list[str], rounds: in
             else:
                 yield name
 
-    steps = {}
+    steps, encoding = {}, {}
     for form in usable(world.use_weights, weights):
         steps[form] = world._step
         functions[f"latent step {form}"] = latent_stepper(world, world._step)
     for runtime in usable(world.use_runtime, runtimes):
         functions |= {f"step {runtime} {form}": stepper(world, step) for form, step in steps.items()}
         functions[f"frame {runtime}"] = drawer(world)
-        functions[f"encode {runtime}"] = encoder(world)
+        encoding[runtime] = world.encoding.name
+        functions.setdefault(f"encode {world.encoding.name}", encoder(world))
 
     @torch.inference_mode()
     def stylegan2() -> None:
@@ -186,6 +188,7 @@ def step_costs(world: World, runtimes: list[str], weights: list[str], rounds: in
         "rates": rates,
         "gflop": gflop,
         "weight_bytes": octets,
+        "encoding": encoding,
         "reencode_every": world.reencode_every(),
         "limit_seconds": {"drawing": drawn, **limits},
         "best": best,

@@ -18,7 +18,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("GENIE_CACHE", os.devnull)  # nothing is kept in the user's folder
 
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # workers and the commands that tests start have it from this process
+# What XLA compiles is kept for all workers, and for the commands that tests start; both have this from the environment.
+# One may find a file that another is writing: JAX then warns and compiles.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _compiled = tempfile.mkdtemp(prefix="genie-tests-")
     atexit.register(shutil.rmtree, _compiled, ignore_errors=True)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled

@@ -48,17 +48,14 @@ class Killed(BaseException):
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A clip, and while it is used a cache of what XLA compiled: every rebuilt stage would compile again."""
+    """A clip; while it is used, all that XLA compiles is kept: every rebuilt stage would compile again."""
     folder = tmp_path_factory.mktemp("pipeline")
-    options = {"jax_compilation_cache_dir": str(folder / "cache"), "jax_persistent_cache_min_compile_time_secs": 0}
-    before = {name: getattr(jax.config, name) for name in options}
+    before = jax.config.jax_persistent_cache_min_compile_time_secs
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # test processes run side by side, and the tensors are too small for two threads
-    for name, value in options.items():
-        jax.config.update(name, value)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     yield write_video(folder / "clip.mp4", moving_square(150), fps=30)
-    for name, value in before.items():
-        jax.config.update(name, value)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", before)
     torch.set_num_threads(threads)
 
 

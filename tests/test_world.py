@@ -205,6 +205,8 @@ def halfway(world: World) -> Iterator[tuple[Session, np.ndarray]]:
         one.reset(world.prompts["00"], reencode_every=3)
     frames = other.rollout([1, 2, 3, 4, 5])[3:]
     player.rollout([1, 2, 3])
+    other.reset(world.prompts["00"], reencode_every=0)
+    assert apart(other.rollout([1, 2, 3, 4])[3], frames[0]) > 2 * TOLERANCE  # without the encoding
     yield player, frames
     world.use_runtime("eager")
 

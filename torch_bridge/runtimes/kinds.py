@@ -52,8 +52,7 @@ def make_runtime(name: str, network: Callable[[str], nn.Module], example: Tensor
     make = makers[name]
     if example is not None:
         make.check(example)  # first: a network may take seconds to make
-    with _failing(make.title):
-        net = network(name)
+    net = network(name)
     return Staged(net, make, example) if isinstance(net, Stages) else make(net, example)
 
 

@@ -105,7 +105,7 @@ def machine_key(*packages: str) -> dict[str, Any]:
     """What of this machine and its installation a choice depends on."""
     versions = {name: _version(name) for name in packages}
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"schema": 3, "machine": cpu_model(), "cores": cores, "versions": versions}
+    return {"schema": 4, "machine": cpu_model(), "cores": cores, "versions": versions}
 
 
 def checksum(arrays: Iterable[np.ndarray]) -> int:
