@@ -161,8 +161,8 @@ def step_costs(world: World, runtimes: list[str], weights: list[str], rounds: in
 
     steps, encoding = {}, {}
     for form in usable(world.use_weights, weights):
-        steps[form] = world._step
-        functions[f"latent step {form}"] = latent_stepper(world, world._step)
+        steps[form] = world.latent_step
+        functions[f"latent step {form}"] = latent_stepper(world, world.latent_step)
     for runtime in usable(world.use_runtime, runtimes):
         functions |= {f"step {runtime} {form}": stepper(world, step) for form, step in steps.items()}
         functions[f"frame {runtime}"] = drawer(world)
@@ -200,11 +200,11 @@ def step_costs(world: World, runtimes: list[str], weights: list[str], rounds: in
 
 def stepper(world: World, step: Any) -> Any:
     """`World.step` of a session of its own, by the runtime that the world has now and the given latent step."""
-    drawn, encode, session = world._draw, world._encode, world.session()
+    networks, session = world.networks, world.session()
     session.reset(prompt_of(world))
 
     def one() -> None:
-        world._draw, world._encode, world._step = drawn, encode, step
+        world.networks, world.latent_step = networks, step
         session.step(CODE)
 
     return one
@@ -212,14 +212,14 @@ def stepper(world: World, step: Any) -> Any:
 
 def drawer(world: World) -> Any:
     """One frame by the runtime that the world has now."""
-    draw = world._draw
+    draw = world.networks.draw
     w_BLD = torch.zeros(1, world.config.rows, world.config.style_dim, device=world.codec.device)
     return lambda: draw(w_BLD).cpu()
 
 
 def encoder(world: World) -> Any:
     """One frame encoded by the runtime that the world has now."""
-    encode, frame = world._encode, torch.zeros(1, world.size, world.size, 3, dtype=torch.uint8)
+    encode, frame = world.networks.encode, torch.zeros(1, world.size, world.size, 3, dtype=torch.uint8)
     return lambda: encode(frame.to(world.codec.device)).cpu()
 
 

@@ -51,10 +51,10 @@ def test_rewound_and_played_again_gives_the_same_frames(world, prompt, step):
 def test_a_snapshot_leaves_the_second_half_of_an_encoding_to_the_next_step(world, prompt, monkeypatch):
     """Steps 3, 6, 9 are due here, and snapshots taken at each of three steps."""
     monkeypatch.setattr(games, "FIRST_INTERVAL", 3)
-    game, stages, done = Game(world), world._encode.stages, []
+    game, stages, done = Game(world), world.networks.encode.stages, []
     game.start(prompt, 1, Settings())
     first, second = stages
-    monkeypatch.setattr(world._encode, "stages", [counted(first, "1", done), counted(second, "2", done)])
+    monkeypatch.setattr(world.networks.encode, "stages", [counted(first, "1", done), counted(second, "2", done)])
     seen = []
     for code in CODES[:7]:
         game.step(code)

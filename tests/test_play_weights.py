@@ -9,7 +9,7 @@ import torch
 from worlds import make_world, moving_squares
 
 from app.cli import main
-from torch_bridge import latent_player
+from torch_bridge import latent_player, play_networks
 from torch_bridge.bundle import read_world
 from torch_bridge.latent_player import LatentPlayer
 from torch_bridge.runtimes import choose_runtime, encoder_part, measured, parts, weights
@@ -116,10 +116,10 @@ def test_the_fastest_is_taken_and_taken_again(world: World, monkeypatch: pytest.
     monkeypatch.setattr(weights, "medians", lambda calls: {name: 1.0 + (name != fast) for name in calls})
     world.use_weights("auto")
     assert (world.weights.name, world.weights.how) == (fast, "measured")
-    exact = world._step == world.player.step
+    exact = world.latent_step == world.player.step
     world.use_weights("auto")
     assert (world.weights.name, world.weights.how) == (fast, "cached")
-    assert (world._step == world.player.step) == exact == (fast == "float32")
+    assert (world.latent_step == world.player.step) == exact == (fast == "float32")
 
 
 def test_the_choice_of_other_statistics_is_another(world: World, folder: Path) -> None:
@@ -148,18 +148,19 @@ def test_the_command_line_names_them(folder: Path, tmp_path: Path, capsys: pytes
     assert "weights of the dynamics in float16" in capsys.readouterr().out
 
 
-def test_a_world_draws_in_integers_and_encodes_as_openvino_does(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measured, "WORST_PSNR", 10.0)
-    monkeypatch.setattr(measured, "LEAST_PSNR", 10.0)  # an encoder that was not trained finds w of very unlike lengths
+def test_a_world_draws_and_encodes_in_integers(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measured, "WORST_PSNR", 0.0)
+    monkeypatch.setattr(measured, "LEAST_PSNR", 0.0)  # an encoder that was not trained finds w of very unlike lengths
     exact = film(world, reencode_every=2)
     world.use_runtime(parts.ROUNDED)
-    assert (world.runtime.name, world.encoding.name) == (parts.ROUNDED, "openvino")
+    assert (world.runtime.name, world.encoding.name) == (parts.ROUNDED, parts.ROUNDED)
     assert not np.array_equal(film(world, reencode_every=2)[0], exact[0])
     # its steps are from frames of the prompts, whose w are larger than those that are drawn
     w_NLD = world.encode(world.prompts["00"])
-    rounded = FrameNet(world.codec.decoder.with_rounded_products(world._seen()))
+    seen = play_networks._seen(world.codec, world.player, play_networks._shown(world.prompts))
+    rounded = FrameNet(world.codec.decoder.with_rounded_products(seen))
     for w_LD in torch.from_numpy(np.array(w_NLD)):
-        assert (world._draw(w_LD[None]).int() - rounded(w_LD[None])).abs().float().mean() < 0.1
+        assert (world.networks.draw(w_LD[None]).int() - rounded(w_LD[None])).abs().float().mean() < 0.1
 
 
 @pytest.mark.parametrize("name", ["onnx", "openvino"])
@@ -168,7 +169,7 @@ def test_frames_are_encoded_by_the_runtime_and_prompts_by_the_codec(world: World
     world.use_runtime(name)
     assert world.encoding.name == name
     np.testing.assert_array_equal(world.encode(moving_squares(5)), w)  # compiling it has left the encoder as it was
-    called, stages = [], world._encode.stages
+    called, stages = [], world.networks.encode.stages
     first = stages[0]
     stages[0] = lambda frames: called.append(len(frames)) or first(frames)
     near = film(world, reencode_every=1)
@@ -177,16 +178,16 @@ def test_frames_are_encoded_by_the_runtime_and_prompts_by_the_codec(world: World
 
 
 def test_a_runtime_that_fails_changes_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = world.runtime, world.encoding, world._draw, world._encode
+    before = world.runtime, world.encoding, world.networks.draw, world.networks.encode
     monkeypatch.setattr(parts, "W_TOLERANCE", -1.0)
     with pytest.raises(ValueError, match="'onnx' has another w"):
         world.use_runtime("onnx")
-    assert (world.runtime, world.encoding, world._draw, world._encode) == before
+    assert (world.runtime, world.encoding, world.networks.draw, world.networks.encode) == before
 
 
 def test_an_encoder_that_finds_another_w_is_left_out(world: World) -> None:
     frames = torch.from_numpy(moving_squares(4))
-    part = encoder_part(world.codec.encoder, lambda: frames, torch.ones(1, world.config.style_dim))
+    part = encoder_part(world.codec.encoder, lambda: frames, torch.ones(1, world.config.style_dim), world.codec.decode)
     w = torch.zeros(1, 1, world.config.style_dim)
     assert part.fault("openvino", [(w, w + 0.009)]) == ""
     assert "0.500 standard deviations apart" in part.fault("openvino", [(w, w), (w, w + 0.5)])

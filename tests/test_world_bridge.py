@@ -56,14 +56,14 @@ def decoder_inputs(decoder: PlayDecoder) -> Iterator[list[int]]:
 def dynamics_outputs(world: World, patch: pytest.MonkeyPatch) -> list[jax.Array]:
     """The w that the dynamics returns, kept so that no other array can get its address."""
     kept: list[jax.Array] = []
-    step = world._step
+    step = world.latent_step
 
     def keeping(*args: Any) -> Any:
         state, w_BLD = step(*args)
         kept.append(w_BLD)
         return state, w_BLD
 
-    patch.setattr(world, "_step", keeping)
+    patch.setattr(world, "latent_step", keeping)
     return kept
 
 

@@ -69,7 +69,7 @@ def to_jax(tensor: torch.Tensor, *, device: jax.Device | None = None, copy: bool
     if not joined:
         return jax.device_put(_to_numpy(tensor), device or jax.devices()[0])
     array = jax.dlpack.from_dlpack(tensor)
-    return array if device is None else jax.device_put(array, device)
+    return array if device in (None, array.device) else jax.device_put(array, device)
 
 
 def to_torch(array: jax.Array, *, device: torch.device | str | None = None, copy: bool = False) -> torch.Tensor:
@@ -89,9 +89,9 @@ def to_torch(array: jax.Array, *, device: torch.device | str | None = None, copy
         raise ValueError("to_torch needs a computed array; call it outside of jax.jit, grad and vmap.")
     if not isinstance(array, jax.Array):
         raise ValueError(f"to_torch takes a jax.Array, not {type(array).__name__}; use torch.from_numpy for that.")
-    if jnp.issubdtype(array.dtype, jax.dtypes.extended):
-        raise ValueError(f"to_torch cannot take the dtype {array.dtype}; take jax.random.key_data of random keys.")
-    if array.dtype.name not in _BY_NAME:
+    if array.dtype not in _torch_dtypes():
+        if jnp.issubdtype(array.dtype, jax.dtypes.extended):
+            raise ValueError(f"to_torch cannot take the dtype {array.dtype}; take jax.random.key_data of random keys.")
         raise ValueError(f"to_torch cannot take {array.dtype}; convert the array to one of {_listed(_BY_NAME)} first.")
     if array.is_deleted():
         raise ValueError("to_torch needs an array that still is there; this one was donated to a step, or deleted.")
@@ -108,6 +108,12 @@ def to_torch(array: jax.Array, *, device: torch.device | str | None = None, copy
         moved = tensor.to(device)
         copy, tensor = copy and moved is tensor, moved
     return tensor.clone() if copy else tensor
+
+
+@functools.cache
+def _torch_dtypes() -> dict[np.dtype, torch.dtype]:
+    """The dtypes of JAX that PyTorch has as well. (To look one up takes a tenth of the time that its name takes.)"""
+    return {jnp.dtype(name): dtype for name, dtype in _BY_NAME.items()}
 
 
 @functools.cache
@@ -136,7 +142,7 @@ def _to_numpy(tensor: torch.Tensor) -> np.ndarray:
 def _from_numpy(array: np.ndarray) -> torch.Tensor:
     """A copy of the array as a CPU tensor, likewise."""
     octets = np.array(array, order="C").reshape(-1).view(np.uint8)
-    return torch.from_numpy(octets).view(_BY_NAME[array.dtype.name]).reshape(array.shape)
+    return torch.from_numpy(octets).view(_torch_dtypes()[array.dtype]).reshape(array.shape)
 
 
 def _listed(names: Iterable[str]) -> str:

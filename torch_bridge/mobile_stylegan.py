@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch_bridge.channels import check_size
 from torch_bridge.mobile_layers import StyledConv, WaveletHead, WaveletUpsample
 from torch_bridge.play_layers import FoldedConv, FoldedUpsample, PixelHead
+from torch_bridge.rounding import watched_peaks
 from torch_bridge.spatial import MapToConstant, map_rows, split_map
 from torch_bridge.stylegan2 import ConstantInput, GeneratorConfig
 from torch_bridge.wavelet import haar_idwt
@@ -250,25 +251,16 @@ class PlayDecoder(_Synthesis):
     def with_rounded_products(self, w_NLD: Float[Tensor, "N L D"]) -> "PlayDecoder":
         """A copy in which the dense products before the head are such as 8-bit integers compute.
 
-        Post-training quantisation with steps from a pass over examples; what is rounded is computed as float here, and
-        as integers by runtimes that have them.
+        Steps are from a pass over examples: see `rounding`.
 
         Args:
             w_NLD: latents as they occur in play, on the decoder's device.
         """
         other = copy.deepcopy(self)
-        peaks: dict[FoldedConv, Tensor] = {}
-
-        def look(conv: FoldedConv, given: tuple[Tensor, Tensor | None], _: object) -> None:
-            peak_I = conv.gather(given[0]).abs().amax((0, 2, 3))
-            peaks[conv] = torch.maximum(peaks[conv], peak_I) if conv in peaks else peak_I
-
         convs = [one for one in other.modules() if isinstance(one, FoldedConv)]
-        hooks = [conv.register_forward_hook(look) for conv in convs]
-        for w_LD in w_NLD:  # one by one: a batch of large frames would not fit into the caches
-            other.pixels(w_LD[None])
-        for hook in hooks:
-            hook.remove()
+        with watched_peaks(convs, FoldedConv.gather) as peaks:
+            for w_LD in w_NLD:  # one by one: a batch of large frames would not fit into the caches
+                other.pixels(w_LD[None])
         for conv in convs:
             conv.round_product(peaks[conv])
         return other

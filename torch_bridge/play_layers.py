@@ -16,13 +16,8 @@ from torch import Tensor, nn
 
 from torch_bridge.layers import SLOPE
 from torch_bridge.mobile_layers import ModulatedDWConv, StyledConv, WaveletHead, WaveletUpsample
+from torch_bridge.rounding import round_input, round_product
 from torch_bridge.wavelet import band_order, merge_blocks, pixels_of_bands, spread_pixels, sum_bands
-
-# Of integers in place of inputs and weights. Processors without VNNI add two products of 8 bits each in 16, which hold
-# the sum only where weights have 7.
-INPUT_TOP, WEIGHT_TOP = 127, 63
-# How far the inputs' peaks are levelled at the weights' cost: alpha of SmoothQuant (arXiv 2211.10438, eq. 4).
-LEVELLED = 0.65
 
 
 class FoldedConv(nn.Module):
@@ -56,27 +51,17 @@ class FoldedConv(nn.Module):
 
     @torch.no_grad()
     def round_product(self, peak_I: Float[Tensor, " I"]) -> None:
-        """Round weights and, from now on, inputs of the dense product to integers' multiples.
+        """Round weights and, from now on, inputs of the dense product: see `rounding.round_product`.
 
-        Inputs have one step, so what scales them (depthwise weights, else the style) levels the channels, and the dense
-        weights make up for it; these have a step for each output channel. What computes with integers finds steps and
-        integers in the values: the largest weight of each channel is WEIGHT_TOP steps.
-
-        Args:
-            peak_I: largest magnitude of each input channel that is expected; larger ones are cut off.
+        What scales the inputs (depthwise weights, else the style) levels them as well.
         """
-        peak_I = peak_I.clamp(min=1e-6)
-        weight_I = self.weight.abs().amax((0, 2, 3)).clamp(min=1e-6)
-        level_I = peak_I**LEVELLED / weight_I ** (1 - LEVELLED)
+        level_I, self.input_step, weight = round_product(self.weight, peak_I)
+        self.weight.copy_(weight)
         if self.depthwise is None:
             self.modulation.weight.div_(level_I[:, None])
             self.modulation.bias.div_(level_I)
         else:
             self.depthwise.div_(level_I[:, None, None, None])
-        self.input_step = float((peak_I / level_I).max()) / INPUT_TOP
-        weight = self.weight * level_I[:, None, None]
-        step_O111 = weight.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-12) / WEIGHT_TOP
-        self.weight.copy_((weight / step_O111).round() * step_O111)
 
     def style(self, w_BD: Float[Tensor, "B D"]) -> Float[Tensor, "B I 1 1"]:
         """Factor of each input channel."""
@@ -92,7 +77,7 @@ class FoldedConv(nn.Module):
         """`x` is already multiplied by `style`, as in `StyledConv`."""
         x = self.gather(x)
         if self.input_step is not None:
-            x = torch.fake_quantize_per_tensor_affine(x, self.input_step, 0, -INPUT_TOP - 1, INPUT_TOP)
+            x = round_input(x, self.input_step)
         if not self.bands_apart:
             return self._dense(x, self.weight, self.bias, noise)
         return [self._dense(x, *part, noise) for part in zip(self.weight.chunk(4), self.bias.chunk(4), strict=True)]

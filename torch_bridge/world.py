@@ -29,15 +29,12 @@ from torch_bridge.manifest import Code, WorldManifest
 from torch_bridge.notebook import world_html
 from torch_bridge.part_agreement import check_agreement
 from torch_bridge.play_arguments import Codes, Frames, check_codes, check_frames
+from torch_bridge.play_networks import choose_networks, choose_step
 from torch_bridge.play_settings import check_knobs, check_steps, seeds_of
 from torch_bridge.rollout_batches import batch_steps
-from torch_bridge.runtimes import choose_runtime, choose_weights, decoder_part, encoder_part, probes
-from torch_bridge.runtimes.kinds import Staged
+from torch_bridge.runtimes import Chosen
 from torch_bridge.session import Session
 from torch_bridge.world_costs import gflop_of, parameters_of
-
-PROBES = 4  # latents by which ways to compute are compared
-SEEN = 16  # latents of frames, and as many drawn ones, that the steps of rounded products are taken from
 
 
 class World:
@@ -52,6 +49,10 @@ class World:
         device: "auto", "cpu", "cuda" or "mps".
         runtime, weights: what draws the frames of a session, and how the dynamics' weights are read in it: see
             `use_runtime`, `use_weights`. Batches are always "eager" and "float32": no evaluation depends on these.
+
+    Attributes:
+        networks, latent_step: what `advance` computes with.
+        runtime, encoding, weights: the choice of each, and why.
 
     Raises:
         ValueError: a part's config or tensors do not fit, or there is no such device or runtime.
@@ -105,13 +106,7 @@ class World:
             ValueError: there is no such runtime, this machine cannot run it, or its frames are not those of "eager"
                 (for "openvino-int8": not like them).
         """
-        w_NLD = self._probes().to(self.codec.device)
-        std_LD = torch.from_numpy(np.array(self.player.w_std_LD))
-        drawing = choose_runtime(name, decoder_part(self.codec.decoder, w_NLD, self._seen))
-        encoding = choose_runtime(name, encoder_part(self.codec.encoder, lambda: self.codec.decode(w_NLD), std_LD))
-        self._draw, self.runtime = drawing
-        self._encode: Staged = encoding[0]
-        self.encoding = encoding[1]
+        self.networks = choose_networks(name, self.codec, self.player, self.prompts)
 
     def use_weights(self, name: str) -> None:
         """In what precision the steps of all sessions read the dynamics' weights from now on.
@@ -122,19 +117,17 @@ class World:
         Raises:
             ValueError: there is no such form, it is none for this device, or its frames are not those of "float32".
         """
-        self._step, self.weights = choose_weights(
-            name, self.player, self._probes().numpy(), self.knobs(), lambda w: self.codec.decode(to_torch(w))
-        )
+        self.latent_step, self.weights = choose_step(name, self.codec, self.player, self.knobs())
 
-    def _probes(self, count: int = PROBES) -> torch.Tensor:
-        return probes(np.asarray(self.player.w_mean_LD), np.asarray(self.player.w_std_LD), count)
+    @property
+    def runtime(self) -> Chosen:
+        """What draws the frames of sessions."""
+        return self.networks.drawing
 
-    def _seen(self) -> torch.Tensor:
-        """Latents such as occur, on the codec's device: of frames of the prompts, and drawn ones that are no probes."""
-        frames = [frame for clip in self.prompts.values() for frame in clip]
-        some = np.linspace(0, len(frames) - 1, min(SEEN, len(frames))).astype(int)
-        encoded = [self.codec.encode(torch.from_numpy(np.stack([frames[k] for k in some])))] if frames else []
-        return torch.cat([*encoded, self._probes(PROBES + SEEN)[PROBES:].to(self.codec.device)])
+    @property
+    def encoding(self) -> Chosen:
+        """What encodes them anew."""
+        return self.networks.encoding
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the world as a folder, in place of the world that is there, if any."""
@@ -291,17 +284,17 @@ class World:
         The frame is on the codec's device, where it may still be computed: the next step can be queued before it is
         fetched.
         """
-        state, w_BLD = self._step(state, self._code_arrays[code], knobs)
-        return state, self._draw(to_torch(w_BLD, device=self.codec.device))
+        state, w_BLD = self.latent_step(state, self._code_arrays[code], knobs)
+        return state, self.networks.draw(to_torch(w_BLD, device=self.codec.device))
 
     def begin_encoding(self, frame_BHWC: UInt8[torch.Tensor, "1 H W C"]) -> Float[torch.Tensor, "1 K"]:
         """The first half of encoding a frame anew (see `reencode_every`), for `finish_encoding`."""
-        first, _ = self._encode.stages
+        first, _ = self.networks.encode.stages
         return first(frame_BHWC)
 
     def finish_encoding(self, state: LatentState, begun_BK: Float[torch.Tensor, "1 K"]) -> LatentState:
         """The state with the w of its newest frame as it looks, which `begin_encoding` was given."""
-        _, second = self._encode.stages
+        _, second = self.networks.encode.stages
         return self._with_w(state, second(begun_BK))
 
     def reencoded(self, state: LatentState, frames_BHWC: UInt8[torch.Tensor, "B H W C"]) -> LatentState:
@@ -311,7 +304,8 @@ class World:
     def snapped(self, state: LatentState) -> LatentState:
         """The state of one rollout with the w that the encoder finds in the frame of the newest w."""
         w_BLD = self.player.denormalise(state.w_BLD)
-        return self.finish_encoding(state, self.begin_encoding(self._draw(to_torch(w_BLD, device=self.codec.device))))
+        frame_BHWC = self.networks.draw(to_torch(w_BLD, device=self.codec.device))
+        return self.finish_encoding(state, self.begin_encoding(frame_BHWC))
 
     def _with_w(self, state: LatentState, w_BLD: torch.Tensor) -> LatentState:
         return state._replace(w_BLD=self.player.normalise(to_jax(w_BLD, device=self.jax_device)))

@@ -21,7 +21,7 @@ from torch_bridge.runtimes.parts import Part
 
 NAMED = ("eager", "onnx", "openvino", ROUNDED, "compile")
 RUNTIMES = (*NAMED, "auto", "measure")
-MEASURED = ("eager", "onnx", "openvino")
+MEASURED = ("eager", "onnx", "openvino", ROUNDED)
 COMPILED_ABOVE = 0.010  # seconds: a network that these compute faster is not worth a minute of compiling
 
 
@@ -29,8 +29,7 @@ def choose_runtime(wanted: str, part: Part) -> tuple[Runtime, Chosen]:
     """The runtime of a network of play, and what is known of it.
 
     Args:
-        wanted: a runtime's name, where ROUNDED means "openvino" for a network without such a form; "auto" for the
-            fastest, measured once on this machine; "measure" to measure anew.
+        wanted: a runtime's name; "auto" for the fastest, measured once on this machine; "measure" to measure anew.
         part: the network.
 
     Raises:
@@ -38,8 +37,6 @@ def choose_runtime(wanted: str, part: Part) -> tuple[Runtime, Chosen]:
     """
     if wanted not in RUNTIMES:
         raise ValueError(f"There is no runtime {wanted!r}. Choose one of {', '.join(RUNTIMES)}.")
-    if wanted == ROUNDED and not part.rounded:
-        wanted = "openvino"
     if wanted == "eager":
         return make_runtime("eager", part.network, None), Chosen("eager")
     if wanted in NAMED:
@@ -74,10 +71,6 @@ def _made(name: str, part: Part) -> Runtime:
     return make_runtime(name, part.network, part.probes()[:1])
 
 
-def _candidates(part: Part) -> tuple[str, ...]:
-    return (*MEASURED, ROUNDED) if part.rounded else MEASURED
-
-
 def _measure(part: Part) -> tuple[Runtime, Chosen]:
     ready: dict[str, Runtime] = {}
     left_out: dict[str, str] = {}
@@ -95,7 +88,7 @@ def _measure(part: Part) -> tuple[Runtime, Chosen]:
                 ready[name] = runtime
         return medians({name: _computing(runtime, part.probes()[:1]) for name, runtime in ready.items()})
 
-    seconds = measured(_candidates(part))
+    seconds = measured(MEASURED)
     if part.compiled and min(seconds.values()) > COMPILED_ABOVE:
         seconds = measured(("compile",))  # the others again: figures of the same rounds
     name = min(seconds, key=lambda one: seconds[one])
@@ -115,7 +108,7 @@ def _key(part: Part) -> dict[str, Any]:
     device = part.probes().device
     return machine_key("torch", "onnxruntime", "openvino") | {
         "choice": "runtime",
-        "candidates": _candidates(part),
+        "candidates": MEASURED,
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         **part.key(),

@@ -10,7 +10,7 @@ from torch_bridge.encoder import Encoder
 from torch_bridge.images import to_float
 from torch_bridge.runtimes.kinds import Stages
 
-CUT = 5 / 8  # of the trunk's blocks come first: half of the time (b1 at 256 px: 5.9 of 11.8 ms, two cores)
+CUT = 11 / 16  # of the trunk's blocks come first: with what joins the second to the dynamics, half of the time
 
 Block = tuple[nn.Module, nn.Module | None]  # and what brings its features to the grid, where they are read
 
@@ -20,7 +20,7 @@ def encode_net(encoder: Encoder) -> Stages:
     blocks = _blocks(encoder)
     cut = round(CUT * len(blocks))
     first = FirstHalf(encoder, blocks[:cut])
-    return Stages(first, SecondHalf(encoder, blocks[cut:], first.shape())).eval()
+    return Stages(first, SecondHalf(encoder, blocks[cut:], first.example())).eval()
 
 
 class FirstHalf(nn.Module):
@@ -32,14 +32,14 @@ class FirstHalf(nn.Module):
 
     def forward(self, frames_BHWC: UInt8[Tensor, "B H W C"]) -> Float[Tensor, "B K"]:
         maps, features = self._run(frames_BHWC)
-        channels_last = features.permute(0, 2, 3, 1)  # as they lie in memory
+        channels_last = features.permute(0, 2, 3, 1)  # as runtimes have them
         return torch.cat([one.flatten(1) for one in (*maps, channels_last)], dim=1)
 
     @torch.no_grad()
-    def shape(self) -> torch.Size:
-        """(C, h, w) of the features."""
+    def example(self) -> Float[Tensor, "1 C h w"]:
+        """Features of a black frame."""
         size, device = self.encoder.config.size, self.encoder.mean_w.device
-        return self._run(torch.zeros(1, size, size, 3, dtype=torch.uint8, device=device))[1].shape[1:]
+        return self._run(torch.zeros(1, size, size, 3, dtype=torch.uint8, device=device))[1]
 
     def _run(self, frames_BHWC: Tensor) -> tuple[list[Tensor], Tensor]:
         return _run(self.blocks, self.encoder.standardised(to_float(frames_BHWC)))
@@ -51,18 +51,20 @@ class SecondHalf(nn.Module):
     Args:
         encoder: whose it is.
         blocks: those that are left.
-        shape: (C, h, w) of the features.
+        example: features of some frame, of which shape and order in memory count.
     """
 
-    def __init__(self, encoder: Encoder, blocks: list[Block], shape: torch.Size) -> None:
+    def __init__(self, encoder: Encoder, blocks: list[Block], example: Float[Tensor, "1 C h w"]) -> None:
         super().__init__()
-        self.encoder, self.blocks, self.shape = encoder, blocks, tuple(shape)
+        self.encoder, self.blocks, self.shape = encoder, blocks, tuple(example.shape[1:])
+        self.order = torch.contiguous_format if example.is_contiguous() else torch.channels_last
 
     def forward(self, begun_BK: Float[Tensor, "B K"]) -> Float[Tensor, "B L D"]:
         grid, start = self.encoder.config.grid, begun_BK.shape[1] - math.prod(self.shape)
         known = [begun_BK[:, :start].unflatten(1, (-1, grid, grid))] if start else []
         channels, *sides = self.shape
         features = begun_BK[:, start:].unflatten(1, (*sides, channels)).permute(0, 3, 1, 2)
+        features = features.contiguous(memory_format=self.order)  # sums depend on it
         maps, _ = _run(self.blocks, features)
         return self.encoder.project(torch.cat([*known, *maps], dim=1))
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from torch_bridge.play_layers import WEIGHT_TOP
+from torch_bridge.rounding import WEIGHT_TOP
 from torch_bridge.runtimes.measured import Unavailable
 
 Runtime = Callable[[Tensor], Tensor]
@@ -239,7 +239,7 @@ class OpenVinoRuntime:
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "INFERENCE_PRECISION_HINT": "f32",
-            "ENABLE_CPU_PINNING": False,
+            "ENABLE_CPU_PINNING": True,
         }
         return core.compile_model(model, "CPU", options).create_infer_request()
 
@@ -249,7 +249,7 @@ class OpenVinoRuntime:
 
 
 def _mark_integers(model: Any) -> None:
-    """Weights of convolutions whose inputs are rounded (`FoldedConv.round_product`) are told as rounded, too.
+    """Weights of convolutions whose inputs are rounded (see `rounding`) are told as rounded, too.
 
     OpenVINO computes with integers where it finds both; 255 levels are those it knows, of which WEIGHT_TOP on either
     side are used.
@@ -263,11 +263,13 @@ def _mark_integers(model: Any) -> None:
     passes.register_pass(ConstantFolding())  # weights are constants then, and not cuts of some
     passes.run_passes(model)
     for node in model.get_ops():
-        inputs = [value.get_node() for value in node.input_values()]
-        if node.get_type_name() != "Convolution" or inputs[0].get_type_name() != "FakeQuantize":
+        if node.get_type_name() not in ("Convolution", "GroupConvolution"):
             continue
-        peak = np.abs(inputs[1].get_data()).max((1, 2, 3), keepdims=True).clip(1e-12) * (127 / WEIGHT_TOP)
-        rounded = opset13.fake_quantize(inputs[1], -peak, peak, -peak, peak, 255)
+        given, weight = (value.get_node() for value in node.input_values())
+        if given.get_type_name() != "FakeQuantize":
+            continue
+        peak = np.abs(weight.get_data()).max((-3, -2, -1), keepdims=True).clip(1e-12) * (127 / WEIGHT_TOP)
+        rounded = opset13.fake_quantize(weight, -peak, peak, -peak, peak, 255)
         node.input(1).replace_source_output(rounded.output(0))
 
 

@@ -10,6 +10,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from torch_bridge.encoder import Encoder
+from torch_bridge.images import to_float
 from torch_bridge.mobile_stylegan import PlayDecoder
 from torch_bridge.runtimes.encode_net import encode_net
 from torch_bridge.runtimes.frame_net import FrameNet
@@ -33,7 +34,6 @@ class Part:
         makes: for a person, what it makes where there is a fault.
         key: all that a choice depends on besides the machine; likewise.
         compiled: whether it may be worth a minute of `torch.compile`.
-        rounded: whether there is a form of it with rounded products, that of the runtime ROUNDED.
     """
 
     network: Callable[[str], nn.Module]
@@ -42,7 +42,6 @@ class Part:
     makes: str
     key: Callable[[], dict[str, Any]]
     compiled: bool
-    rounded: bool
 
 
 def decoder_part(
@@ -76,11 +75,15 @@ def decoder_part(
             "compared": checksum([probes_NLD.cpu().numpy()]),
         }
 
-    return Part(network, lambda: probes_NLD, fault, "other frames", key, compiled=True, rounded=True)
+    return Part(network, lambda: probes_NLD, fault, "other frames", key, compiled=True)
 
 
 def encoder_part(
-    encoder: Encoder, frames: Callable[[], UInt8[Tensor, "N H W C"]], std_LD: Float[Tensor, "L D"]
+    encoder: Encoder,
+    frames: Callable[[], UInt8[Tensor, "N H W C"]],
+    std_LD: Float[Tensor, "L D"],
+    decode: Callable[[Float[Tensor, "B L D"]], UInt8[Tensor, "B H W C"]],
+    seen: UInt8[Tensor, "M H W C"] | None = None,
 ) -> Part:
     """uint8 frame (1, H, W, 3) of the encoder's size -> w (1, L, D), in two stages: see `encode_net`.
 
@@ -88,10 +91,20 @@ def encoder_part(
         encoder: on its device.
         frames: to compare with, called when they are needed.
         std_LD: standard deviation of w in the corpus, in which differences are counted.
+        decode: by which rounded products are judged, as they give another w: its frame must look the same.
+        seen: frames that the steps of rounded products are taken from; None for `frames`.
     """
-    probes = functools.cache(frames)
+    probes, exact = functools.cache(frames), encode_net(encoder)
 
-    def fault(_: str, pairs: Pairs) -> str:
+    def network(runtime: str) -> nn.Module:
+        if runtime != ROUNDED:
+            return exact
+        frames_NHWC = probes() if seen is None else seen.to(encoder.mean_w.device)
+        return encode_net(encoder.with_rounded_products(to_float(frames_NHWC)))
+
+    def fault(runtime: str, pairs: Pairs) -> str:
+        if runtime == ROUNDED:
+            return fault_of_rounding((decode(ours), decode(theirs)) for ours, theirs in pairs)
         apart = float(torch.stack([((ours - theirs).abs() / std_LD.to(ours)).max() for ours, theirs in pairs]).max())
         return "" if apart <= W_TOLERANCE else f"up to {apart:.3f} standard deviations apart"
 
@@ -103,8 +116,7 @@ def encoder_part(
             "compared": checksum((probes().cpu().numpy(), std_LD.cpu().numpy())),
         }
 
-    net = encode_net(encoder)
-    return Part(lambda _: net, probes, fault, "another w", key, compiled=False, rounded=False)
+    return Part(network, probes, fault, "another w", key, compiled=False)
 
 
 def _weights(module: nn.Module) -> int:
