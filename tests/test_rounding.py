@@ -11,6 +11,7 @@ from torch import nn
 from torch_bridge.encoder import Encoder
 from torch_bridge.images import to_float
 from torch_bridge.layers import SLOPE
+from torch_bridge.play_encoder import HeadsApart, with_heads_apart, with_rounded_products
 from torch_bridge.play_layers import FoldedConv
 from torch_bridge.rounding import INPUT_TOP, WEIGHT_TOP, RoundedConv, round_product, watched_peaks
 from torch_bridge.runtimes import encoder_part, measured
@@ -100,6 +101,22 @@ def busy_encoder(**changes: Any) -> Encoder:
     return encoder
 
 
+@pytest.mark.parametrize("changes", [{}, {"trunk": "b1"}, {"trunk": "l1", "size": 96}])
+@torch.no_grad()
+def test_heads_apart_are_the_same_attention(changes: dict[str, Any]) -> None:
+    encoder = busy_encoder(**changes)
+    size = encoder.config.size
+    images = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    before = encoder(images)
+    apart = with_heads_apart(encoder)
+    torch.testing.assert_close(apart(images), before, rtol=1e-4, atol=1e-5)
+    assert torch.equal(encoder(images), before)
+    layers = [one for one in apart.modules() if isinstance(one, HeadsApart)]
+    assert layers
+    layers[0].eps = 1e3
+    assert not torch.allclose(apart(images), before, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("changes", [{}, {"trunk": "b1"}, {"trunk": "l1", "size": 96}, {"rows": 6, "spatial": 4}])
 @torch.no_grad()
 def test_a_rounded_encoder_finds_nearly_the_same(changes: dict[str, Any]) -> None:
@@ -107,7 +124,7 @@ def test_a_rounded_encoder_finds_nearly_the_same(changes: dict[str, Any]) -> Non
     size = encoder.config.size
     images = torch.rand(8, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
     exact, before = encoder(images), {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
-    rounded = encoder.with_rounded_products(images)
+    rounded = with_rounded_products(encoder, images)
     spread = exact.std()
     assert 0 < (rounded(images) - exact).square().mean().sqrt() < 0.1 * spread
     assert all(torch.equal(tensor, before[name]) for name, tensor in encoder.state_dict().items())
@@ -121,7 +138,7 @@ def test_an_encoder_is_computed_in_integers() -> None:
     part = encoder_part(encoder, lambda: frames, torch.ones(1, 16), lambda w: w)
     integers = make_runtime(ROUNDED, part.network, frames[:1])
     assert isinstance(integers, Staged)
-    rounded, exact = encoder.with_rounded_products(to_float(frames)), encoder(to_float(frames))
+    rounded, exact = with_rounded_products(encoder, to_float(frames)), encoder(to_float(frames))
     ours = torch.cat([integers(frame[None]) for frame in frames])
     by_hand = rounded(to_float(frames))
     assert (ours - by_hand).square().mean() < 0.1 * (by_hand - exact).square().mean()

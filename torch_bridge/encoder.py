@@ -6,7 +6,6 @@ predicts the offset of w from the generator's mean w. The rows of a spatial map 
 itself, by a convolution that keeps every place where it is.
 """
 
-import copy
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,11 +13,8 @@ import timm
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float16
-from timm.models.efficientvit_mit import ConvNormAct
 from torch import Tensor, nn
-from torch.nn.utils import fuse_conv_bn_eval
 
-from torch_bridge.rounding import RoundedConv, watched_peaks
 from torch_bridge.spatial import MapHead, join_map, map_rows
 
 NORM_EPS = {"b0": 1e-5, "b1": 1e-5, "l1": 1e-7}  # of the published batch norms; large trunks have a smaller one
@@ -161,26 +157,3 @@ class Encoder(nn.Module):
     def standardised(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
         """Images in [-1, 1] as the trunk wants them."""
         return (images * 0.5 + 0.5 - self.pixel_mean) / self.pixel_std
-
-    @torch.no_grad()
-    def with_rounded_products(self, images_NCHW: Float[Tensor, "N 3 H W"]) -> "Encoder":
-        """A copy in which the trunk's convolutions are such as 8-bit integers compute.
-
-        All but the first, which reads pixels, and those inside of attention. Norms are inside the weights. Steps are
-        from a pass over examples: see `rounding`.
-
-        Args:
-            images_NCHW: in [-1, 1], as they occur in play, on the encoder's device.
-        """
-        other = copy.deepcopy(self).eval()
-        layers = [layer for layer in other.trunk.modules() if isinstance(layer, ConvNormAct)]
-        for layer in layers:
-            if isinstance(layer.norm, nn.BatchNorm2d):
-                layer.conv, layer.norm = fuse_conv_bn_eval(layer.conv, layer.norm), nn.Identity()
-        rounded = [layer for layer in layers if layer.conv.in_channels > 3]
-        with watched_peaks(layer.conv for layer in rounded) as peaks:
-            for image_CHW in images_NCHW:  # one by one, as in play
-                other(image_CHW[None])
-        for layer in rounded:
-            layer.conv = RoundedConv(layer.conv, peaks[layer.conv])
-        return other

@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from torch_bridge.encoder import Encoder
 from torch_bridge.images import to_float
 from torch_bridge.mobile_stylegan import PlayDecoder
+from torch_bridge.play_encoder import with_heads_apart, with_rounded_products
 from torch_bridge.runtimes.encode_net import encode_net
 from torch_bridge.runtimes.frame_net import FrameNet
 from torch_bridge.runtimes.kinds import ROUNDED
 from torch_bridge.runtimes.measured import checksum, fault_between, fault_of_rounding
 
+OPENVINO = ("openvino", ROUNDED)  # compiles what is done to elements into few passes, and takes forms that suit this
 W_TOLERANCE = 0.01  # standard deviations of the corpus, in any number of w
 
 Pairs = Iterable[tuple[Tensor, Tensor]]
@@ -57,7 +59,7 @@ def decoder_part(
     """
 
     def network(runtime: str) -> nn.Module:  # `eval`: exporters leave all of it in the mode of the outer module
-        form = decoder.bands_apart() if runtime in ("openvino", ROUNDED) else decoder
+        form = decoder.bands_apart() if runtime in OPENVINO else decoder
         if runtime == ROUNDED:
             form = form.with_rounded_products(seen() if seen else probes_NLD)
         return FrameNet(form).eval()
@@ -94,13 +96,14 @@ def encoder_part(
         decode: by which rounded products are judged, as they give another w: its frame must look the same.
         seen: frames that the steps of rounded products are taken from; None for `frames`.
     """
-    probes, exact = functools.cache(frames), encode_net(encoder)
+    probes = functools.cache(frames)
 
     def network(runtime: str) -> nn.Module:
-        if runtime != ROUNDED:
-            return exact
-        frames_NHWC = probes() if seen is None else seen.to(encoder.mean_w.device)
-        return encode_net(encoder.with_rounded_products(to_float(frames_NHWC)))
+        form = with_heads_apart(encoder) if runtime in OPENVINO else encoder
+        if runtime == ROUNDED:
+            frames_NHWC = probes() if seen is None else seen.to(encoder.mean_w.device)
+            form = with_rounded_products(form, to_float(frames_NHWC))
+        return encode_net(form)
 
     def fault(runtime: str, pairs: Pairs) -> str:
         if runtime == ROUNDED:
