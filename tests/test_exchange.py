@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import torch_bridge.exchange
-from torch_bridge.exchange import to_jax, to_torch
+from torch_bridge.exchange import to_argument, to_jax, to_torch
 
 FLOATS = [torch.float32, torch.float16, torch.bfloat16]
 FLOAT8 = [torch.float8_e4m3fn, torch.float8_e4m3fnuz, torch.float8_e5m2, torch.float8_e5m2fnuz]
@@ -269,6 +269,18 @@ def test_host_memory_joins_what_dlpack_does_not(x64: bool, monkeypatch: pytest.M
             assert not np.asarray(array).any()
     finally:
         torch_bridge.exchange._jax_addresses.cache_clear()
+
+
+def test_an_argument_is_computed_with_as_an_array_is() -> None:
+    device = jax.devices("cpu")[0]
+    tensor = torch.arange(6.0, requires_grad=True).reshape(2, 3).T  # in another order than its memory
+    double = jax.jit(lambda x: 2 * x, out_shardings=jax.sharding.SingleDeviceSharding(device))
+    ours, theirs = double(to_argument(tensor, device)), double(to_jax(tensor, device=device))
+    np.testing.assert_array_equal(ours, theirs)
+    assert ours.committed
+    assert ours.sharding == theirs.sharding
+    tensor.data.zero_()  # the result is not of the tensor's memory
+    np.testing.assert_array_equal(ours, theirs)
 
 
 @pytest.mark.skipif(not torch.backends.mps.is_available(), reason="needs an Apple GPU")

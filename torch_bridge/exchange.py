@@ -72,6 +72,18 @@ def to_jax(tensor: torch.Tensor, *, device: jax.Device | None = None, copy: bool
     return array if device in (None, array.device) else jax.device_put(array, device)
 
 
+def to_argument(tensor: torch.Tensor, device: jax.Device) -> jax.Array | np.ndarray:
+    """What a jitted function on a device takes in place of `to_jax` of the tensor, a few KB at most.
+
+    On a CPU that is a NumPy view, which is copied in the call: for so little that is less than to make a JAX array
+    (0.2 in place of 0.6 ms between two networks that fill the caches). The result's placement must be given to `jit`,
+    as that of a NumPy argument is left open.
+    """
+    if tensor.device.type == device.platform == "cpu":
+        return tensor.detach().numpy()
+    return to_jax(tensor, device=device)
+
+
 def to_torch(array: jax.Array, *, device: torch.device | str | None = None, copy: bool = False) -> torch.Tensor:
     """The array as a PyTorch tensor of the same shape and dtype, contiguous, without gradient.
 

@@ -22,7 +22,7 @@ from genie_jax.trees import unflatten_tree
 from torch_bridge.action_reader import ActionReader
 from torch_bridge.bundle import Prompts, Tensors, read_world, write_world
 from torch_bridge.devices import torch_device
-from torch_bridge.exchange import to_jax, to_torch
+from torch_bridge.exchange import to_argument, to_jax, to_torch
 from torch_bridge.frame_codec import FrameCodec, as_tensor
 from torch_bridge.latent_player import Knobs, LatentPlayer, LatentState
 from torch_bridge.manifest import Code, WorldManifest
@@ -308,7 +308,7 @@ class World:
         return self.finish_encoding(state, self.begin_encoding(frame_BHWC))
 
     def _with_w(self, state: LatentState, w_BLD: torch.Tensor) -> LatentState:
-        return state._replace(w_BLD=self.player.normalise(to_jax(w_BLD, device=self.jax_device)))
+        return state._replace(w_BLD=self.player.normalise(to_argument(w_BLD, self.jax_device)))
 
     def rollout_batch(
         self,
