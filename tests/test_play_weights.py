@@ -11,7 +11,9 @@ from worlds import make_world, moving_squares
 from app.cli import main
 from torch_bridge import latent_player, play_networks
 from torch_bridge.bundle import read_world
+from torch_bridge.images import to_float
 from torch_bridge.latent_player import LatentPlayer
+from torch_bridge.play_encoder import with_rounded_products
 from torch_bridge.runtimes import choose_runtime, encoder_part, measured, parts, weights
 from torch_bridge.runtimes.frame_net import FrameNet
 from torch_bridge.runtimes.measured import Unavailable
@@ -157,10 +159,35 @@ def test_a_world_draws_and_encodes_in_integers(world: World, monkeypatch: pytest
     assert not np.array_equal(film(world, reencode_every=2)[0], exact[0])
     # its steps are from frames of the prompts, whose w are larger than those that are drawn
     w_NLD = world.encode(world.prompts["00"])
-    seen = play_networks._seen(world.codec, world.player, play_networks._shown(world.prompts))
+    seen = play_networks._seen_latents(world.codec, world.player, world.prompts)
     rounded = FrameNet(world.codec.decoder.with_rounded_products(seen))
     for w_LD in torch.from_numpy(np.array(w_NLD)):
         assert (world.networks.draw(w_LD[None]).int() - rounded(w_LD[None])).abs().float().mean() < 0.1
+
+
+@pytest.mark.parametrize("prompts", [True, False])
+def test_what_encodes_in_integers_takes_its_steps_from_the_prompts(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, prompts: bool
+) -> None:
+    """Not from the frames by which it is judged, also where there are no prompts."""
+    monkeypatch.setattr(measured, "WORST_PSNR", 0.0)
+    monkeypatch.setattr(measured, "LEAST_PSNR", 0.0)
+    manifest, tensors, clips = read_world(folder)
+    world = World(manifest, tensors, clips if prompts else {}, runtime=parts.ROUNDED)
+    codec = world.codec
+    frames = torch.from_numpy(moving_squares(4))
+    compared = codec.decode(play_networks._probes(world.player, play_networks.PROBES))
+    seen = play_networks._seen_frames(codec, world.player, world.prompts)
+    assert not any(torch.equal(one, other) for one in seen for other in compared)
+
+    @torch.no_grad()
+    def apart(steps_from: torch.Tensor | None) -> float:
+        net = codec.encoder if steps_from is None else with_rounded_products(codec.encoder, to_float(steps_from))
+        ours = torch.cat([world.networks.encode(frame[None]) for frame in frames])
+        return float((ours - net(to_float(frames))).square().mean())
+
+    assert apart(seen) < 0.3 * apart(None)
+    assert apart(seen) < 0.3 * apart(compared)
 
 
 @pytest.mark.parametrize("name", ["onnx", "openvino"])

@@ -17,7 +17,7 @@ from worlds import make_world, moving_squares
 
 from app.cli import main
 from torch_bridge.mobile_stylegan import PlayDecoder, Student, StudentConfig
-from torch_bridge.runtimes import cache, choice, choose_runtime, decoder_part, measured, probes
+from torch_bridge.runtimes import cache, choice, choose_runtime, decoder_part, kinds, measured, probes
 from torch_bridge.runtimes.kinds import Runtime, make_runtime
 from torch_bridge.runtimes.measured import Unavailable
 from torch_bridge.runtimes.parts import ROUNDED, W_TOLERANCE
@@ -162,6 +162,17 @@ def test_an_installation_without_them_does_without(monkeypatch: pytest.MonkeyPat
     _, chosen = choose_runtime("auto", decoder_part(decoder_of(), w_of(SMALL)))
     assert set(chosen.left_out) == {"onnx", "openvino", ROUNDED}
     assert set(chosen.seconds) == {"eager"}
+
+
+@pytest.mark.parametrize("spare", [0, 1])
+def test_threads_keep_their_cores_where_they_fill_the_machine(monkeypatch: pytest.MonkeyPatch, spare: int) -> None:
+    """With cores to spare, processes would all keep the same ones."""
+    monkeypatch.setattr(kinds, "usable_cores", lambda: torch.get_num_threads() + spare)
+    runtime = runtime_of("openvino", decoder_of(), w_of(SMALL))
+    before = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+    runtime(w_of(SMALL)[:1])
+    assert runtime.request.get_compiled_model().get_property("ENABLE_CPU_PINNING") == (spare == 0)
+    assert before is None or os.sched_getaffinity(0) == before  # the caller's thread is not pinned
 
 
 def test_openvino_reports_nothing(tmp_path: Path) -> None:

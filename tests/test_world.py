@@ -211,6 +211,23 @@ def halfway(world: World) -> Iterator[tuple[Session, np.ndarray]]:
     world.use_runtime("eager")
 
 
+def test_w_that_was_found_lies_where_w_that_was_drawn_does(caplog: pytest.LogCaptureFixture) -> None:
+    """Else the next step would be compiled for itself."""
+    world = World(*world_parts())
+    one = world.session()
+    one.reset(world.prompts["00"], reencode_every=0)
+    drawn = one.snapshot().state.w_BLD
+    with jax.log_compiles():
+        world.player.normalise(np.array(drawn))  # as play hands it over on a CPU; the prompt's came as an array of JAX
+        assert "Finished XLA compilation" not in caplog.text
+        jax.jit(lambda x: x + 1)(drawn)
+        assert "Finished XLA compilation" in caplog.text
+    one.snap()
+    found = one.snapshot().state.w_BLD
+    assert found.committed
+    assert (found.sharding, found.dtype, found.shape) == (drawn.sharding, drawn.dtype, drawn.shape)
+
+
 def test_going_elsewhere_leaves_a_half_encoding_behind(world: World, halfway: tuple[Session, np.ndarray]) -> None:
     player, frames = halfway
     player.reset(world.prompts["00"], reencode_every=3)

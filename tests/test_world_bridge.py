@@ -1,4 +1,4 @@
-"""w passes from the dynamics to the decoder, and from the encoder to the dynamics, by reference: nothing is copied."""
+"""w passes from the dynamics to the decoder, and of prompts from the encoder to the dynamics, by reference."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

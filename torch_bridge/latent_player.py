@@ -70,7 +70,8 @@ class LatentPlayer:
         self.empty_cache = jax.jit(model.init_cache, static_argnums=0, out_shardings=w_mean_LD.sharding)
         self._keys = jax.jit(jax.vmap(jax.random.key))
         self._step = jax.jit(self._one_step, donate_argnums=2)
-        self.normalise = jax.jit(lambda w: (w - w_mean_LD) / w_std_LD, out_shardings=w_mean_LD.sharding)
+        place = {"in_shardings": w_mean_LD.sharding, "out_shardings": w_mean_LD.sharding}  # for NumPy arrays as well
+        self.normalise = jax.jit(lambda w: (w - w_mean_LD) / w_std_LD, **place)
         self.denormalise = jax.jit(lambda w: w * w_std_LD + w_mean_LD)
 
     @classmethod

@@ -6,7 +6,6 @@
 import copy
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from timm.models.efficientvit_mit import ConvNormAct, LiteMLA
 from torch import Tensor, nn
@@ -29,7 +28,7 @@ class HeadsApart(nn.Module):
     def __init__(self, layer: LiteMLA) -> None:
         super().__init__()
         self.qkv, self.aggreg, self.proj = layer.qkv, layer.aggreg, layer.proj
-        self.width, self.eps = layer.dim, layer.eps
+        self.kernel_func, self.width, self.eps = layer.kernel_func, layer.dim, layer.eps
         channels = self.qkv.conv.out_channels
         self.heads = channels // (3 * self.width)
         order = torch.arange(channels).view(self.heads, 3, self.width).transpose(0, 1).flatten()
@@ -43,7 +42,7 @@ class HeadsApart(nn.Module):
 
     def _attend(self, qkv: Float[Tensor, "B 3ND H W"]) -> Float[Tensor, "B ND H W"]:
         q_BNDP, k_BNDP, v_BNDP = qkv.reshape(len(qkv), 3, self.heads, self.width, -1).unbind(1)
-        q_BNDP, k_BNDP = F.relu(q_BNDP), F.relu(k_BNDP)
+        q_BNDP, k_BNDP = self.kernel_func(q_BNDP), self.kernel_func(k_BNDP)
         weighted = (v_BNDP @ k_BNDP.transpose(-1, -2)) @ q_BNDP
         weights = k_BNDP.sum(-1)[:, :, None] @ q_BNDP
         return (weighted / (weights + self.eps)).reshape(len(qkv), -1, *qkv.shape[2:])
@@ -64,8 +63,8 @@ def with_heads_apart(encoder: Encoder) -> Encoder:
 def with_rounded_products(encoder: Encoder, images_NCHW: Float[Tensor, "N 3 H W"]) -> Encoder:
     """A copy in which the trunk's convolutions are such as 8-bit integers compute.
 
-    All but the first, which reads pixels, and those inside of attention. Norms are inside the weights. Steps are from a
-    pass over examples: see `rounding`.
+    All but the first, which reads pixels, and those that widen what attention sees (`aggreg`). Norms are inside the
+    weights. Steps are from a pass over examples: see `rounding`.
 
     Args:
         encoder: as it is, or `with_heads_apart`.

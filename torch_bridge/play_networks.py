@@ -3,7 +3,6 @@
 Compared and rounded on latents such as the world has: drawn from the statistics of its corpus, and of its prompts.
 """
 
-import functools
 from collections.abc import Mapping
 from typing import NamedTuple, cast
 
@@ -42,10 +41,11 @@ def choose_networks(name: str, codec: FrameCodec, player: LatentPlayer, prompts:
     """Both by a runtime: see `World.use_runtime`."""
     w_NLD = _probes(player, PROBES).to(codec.device)
     std_LD = torch.from_numpy(np.array(player.w_std_LD))
-    shown = _shown(prompts)
-    draw, drawing = choose_runtime(name, decoder_part(codec.decoder, w_NLD, lambda: _seen(codec, player, shown)))
-    frames = functools.partial(codec.decode, w_NLD)
-    encode, encoding = choose_runtime(name, encoder_part(codec.encoder, frames, std_LD, codec.decode, shown))
+    drawer = decoder_part(codec.decoder, w_NLD, lambda: _seen_latents(codec, player, prompts))
+    draw, drawing = choose_runtime(name, drawer)
+    frames, seen_frames = lambda: codec.decode(w_NLD), lambda: _seen_frames(codec, player, prompts)
+    encoder = encoder_part(codec.encoder, frames, std_LD, codec.decode, seen_frames)
+    encode, encoding = choose_runtime(name, encoder)
     return PlayNetworks(draw, cast(Staged, encode), drawing, encoding)
 
 
@@ -60,15 +60,19 @@ def _probes(player: LatentPlayer, count: int) -> Float[torch.Tensor, "N L D"]:
 
 
 def _shown(prompts: Prompts) -> UInt8[torch.Tensor, "N H W C"] | None:
-    """Some frames of the prompts."""
+    """Some frames of the prompts; None where there are none."""
     frames = [frame for clip in prompts.values() for frame in clip]
     some = np.linspace(0, len(frames) - 1, min(SEEN, len(frames))).astype(int)
     return torch.from_numpy(np.stack([frames[k] for k in some])) if frames else None
 
 
-def _seen(
-    codec: FrameCodec, player: LatentPlayer, shown: UInt8[torch.Tensor, "N H W C"] | None
-) -> Float[torch.Tensor, "M L D"]:
-    """Latents such as occur, on the codec's device: of frames, and drawn ones that are no probes."""
-    drawn = _probes(player, PROBES + SEEN)[PROBES:].to(codec.device)
+def _seen_latents(codec: FrameCodec, player: LatentPlayer, prompts: Prompts) -> Float[torch.Tensor, "M L D"]:
+    """Latents such as occur, on the codec's device: of frames of the prompts, and drawn ones that are no probes."""
+    shown, drawn = _shown(prompts), _probes(player, PROBES + SEEN)[PROBES:].to(codec.device)
     return drawn if shown is None else torch.cat([codec.encode(shown), drawn])
+
+
+def _seen_frames(codec: FrameCodec, player: LatentPlayer, prompts: Prompts) -> UInt8[torch.Tensor, "M H W C"]:
+    """Frames such as occur, none of a probe: of the prompts, else of latents."""
+    shown = _shown(prompts)
+    return codec.decode(_seen_latents(codec, player, prompts)) if shown is None else shown

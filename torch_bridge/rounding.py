@@ -46,7 +46,7 @@ def round_product(weight: Float[Tensor, "O I h w"], peak_I: Float[Tensor, " I"])
         peak_I: largest magnitude of each input channel that is expected; larger ones are cut off.
     """
     peak_I = peak_I.clamp(min=1e-6)
-    if weight.shape[1] == 1:  # of depthwise convolutions each weight has a channel of its own, and a step
+    if weight.shape[1] == 1 < len(peak_I):  # of depthwise convolutions each weight has a channel of its own, and a step
         level_I, channels = peak_I, (-1, 1, 1, 1)
     else:
         weight_I = weight.abs().amax((0, 2, 3)).clamp(min=1e-6)
@@ -67,10 +67,16 @@ class RoundedConv(nn.Module):
     Args:
         conv: the exact one, which is left as it is.
         peak_I: see there.
+
+    Raises:
+        ValueError: another kind of convolution.
     """
 
     def __init__(self, conv: nn.Conv2d, peak_I: Float[Tensor, " I"]) -> None:
         super().__init__()
+        plain = conv.dilation == (1, 1) and conv.padding_mode == "zeros"
+        if not plain or conv.groups not in (1, conv.in_channels) or conv.groups not in (1, conv.out_channels):
+            raise ValueError(f"Dense and depthwise convolutions alone can be rounded, not {conv}.")
         level_I, self.input_step, weight = round_product(conv.weight, peak_I)
         self.register_buffer("unlevel", (1 / level_I)[:, None, None])
         self.register_buffer("weight", weight)

@@ -103,8 +103,8 @@ class World:
                 once on this machine for this world and kept (`runtimes.cache`); "measure" to measure anew.
 
         Raises:
-            ValueError: there is no such runtime, this machine cannot run it, or its frames are not those of "eager"
-                (for "openvino-int8": not like them).
+            ValueError: there is no such runtime, this machine cannot run it, or its frames, or those of the w that it
+                finds, are not those of "eager" (for "openvino-int8": not like them).
         """
         self.networks = choose_networks(name, self.codec, self.player, self.prompts)
 

@@ -2,9 +2,9 @@
 
 A runtime counts only where its results are those of the eager one: frames at most `TOLERANCE` grey levels apart
 anywhere, and `MEAN_TOLERANCE` on average, w at most `W_TOLERANCE` deviations; on w drawn from the corpus's statistics,
-and on their frames. Frames of the one that computes in integers must be like them to `LEAST_PSNR`, each to
-`WORST_PSNR`. What was measured is kept for this machine, these versions and this network (`measured`), so the next
-start need not measure.
+and on their frames. Frames of the one that computes in integers, and frames of the w that it finds, must be like them
+to `LEAST_PSNR`, each to `WORST_PSNR`. What was measured is kept for this machine, these versions and this network
+(`measured`), so the next start need not measure.
 """
 
 from collections.abc import Callable

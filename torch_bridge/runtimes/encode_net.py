@@ -10,7 +10,7 @@ from torch_bridge.encoder import Encoder
 from torch_bridge.images import to_float
 from torch_bridge.runtimes.kinds import Stages
 
-CUT = 11 / 16  # of the trunk's blocks come first: with what joins the second to the dynamics, half of the time
+CUT = 11 / 16  # of the trunk's blocks come first: of b1 at 256 px, with what joins w to the dynamics, half of the time
 
 Block = tuple[nn.Module, nn.Module | None]  # and what brings its features to the grid, where they are read
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_bridge.rounding import WEIGHT_TOP
-from torch_bridge.runtimes.measured import Unavailable
+from torch_bridge.runtimes.measured import Unavailable, usable_cores
 
 Runtime = Callable[[Tensor], Tensor]
 ROUNDED = "openvino-int8"  # the runtime with products in 8-bit integers
@@ -205,7 +205,9 @@ def _openvino_core() -> Any:
 class OpenVinoRuntime:
     """OpenVINO on the CPU in float32, with as many threads as PyTorch has; products of rounded numbers in integers.
 
-    Its threads sleep between calls and are bound to no core, as the dynamics computes on the same cores.
+    Its threads sleep between calls, as the dynamics computes on the same cores. Where they are as many as these, each
+    keeps its core: else two of them would at times wake up on one. Fewer are bound to none, as every process would
+    begin with the same cores.
     """
 
     title = "OpenVINO"
@@ -235,11 +237,12 @@ class OpenVinoRuntime:
             model = frontend.convert(frontend.load(traced))
         model.reshape({0: list(example.shape)})
         _mark_integers(model)
+        threads = torch.get_num_threads()
         options = {
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "INFERENCE_NUM_THREADS": threads,
             "INFERENCE_PRECISION_HINT": "f32",
-            "ENABLE_CPU_PINNING": True,
+            "ENABLE_CPU_PINNING": threads >= usable_cores(),
         }
         return core.compile_model(model, "CPU", options).create_infer_request()
 

@@ -104,8 +104,12 @@ def kept(key: dict[str, Any], names: Iterable[str]) -> Chosen | None:
 def machine_key(*packages: str) -> dict[str, Any]:
     """What of this machine and its installation a choice depends on."""
     versions = {name: _version(name) for name in packages}
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"schema": 4, "machine": cpu_model(), "cores": cores, "versions": versions}
+    return {"schema": 5, "machine": cpu_model(), "cores": usable_cores(), "versions": versions}
+
+
+def usable_cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def checksum(arrays: Iterable[np.ndarray]) -> int:

@@ -85,7 +85,7 @@ def encoder_part(
     frames: Callable[[], UInt8[Tensor, "N H W C"]],
     std_LD: Float[Tensor, "L D"],
     decode: Callable[[Float[Tensor, "B L D"]], UInt8[Tensor, "B H W C"]],
-    seen: UInt8[Tensor, "M H W C"] | None = None,
+    seen: Callable[[], UInt8[Tensor, "M H W C"]] | None = None,
 ) -> Part:
     """uint8 frame (1, H, W, 3) of the encoder's size -> w (1, L, D), in two stages: see `encode_net`.
 
@@ -94,20 +94,21 @@ def encoder_part(
         frames: to compare with, called when they are needed.
         std_LD: standard deviation of w in the corpus, in which differences are counted.
         decode: by which rounded products are judged, as they give another w: its frame must look the same.
-        seen: frames that the steps of rounded products are taken from; None for `frames`.
+        seen: frames that the steps of rounded products are taken from, made when they are needed; None for `frames`.
     """
     probes = functools.cache(frames)
 
     def network(runtime: str) -> nn.Module:
         form = with_heads_apart(encoder) if runtime in OPENVINO else encoder
         if runtime == ROUNDED:
-            frames_NHWC = probes() if seen is None else seen.to(encoder.mean_w.device)
-            form = with_rounded_products(form, to_float(frames_NHWC))
+            frames_NHWC = seen() if seen else probes()
+            form = with_rounded_products(form, to_float(frames_NHWC.to(encoder.mean_w.device)))
         return encode_net(form)
 
     def fault(runtime: str, pairs: Pairs) -> str:
         if runtime == ROUNDED:
-            return fault_of_rounding((decode(ours), decode(theirs)) for ours, theirs in pairs)
+            fault = fault_of_rounding((decode(ours), decode(theirs)) for ours, theirs in pairs)
+            return fault and f"its frames have {fault}"
         apart = float(torch.stack([((ours - theirs).abs() / std_LD.to(ours)).max() for ours, theirs in pairs]).max())
         return "" if apart <= W_TOLERANCE else f"up to {apart:.3f} standard deviations apart"
 
