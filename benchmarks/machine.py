@@ -14,7 +14,7 @@ import jax
 import torch
 from timing import Times, interleaved
 
-from torch_bridge.runtimes.measured import cpu_model
+from torch_bridge.runtimes.measured import cpu_model, usable_cores
 
 PACKAGES = (
     "torch",
@@ -46,11 +46,6 @@ def describe() -> dict[str, Any]:
         "versions": {name: version for name in PACKAGES if (version := _version(name))},
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on, which may be less than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Matmul:

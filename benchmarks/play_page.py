@@ -13,7 +13,6 @@ examples:
 import argparse
 import json
 import math
-import os
 import platform
 import random
 import shutil
@@ -34,6 +33,8 @@ from typing import Any
 
 from random_world import random_world
 from rows import Row, figure
+
+from torch_bridge.runtimes.measured import usable_cores
 
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]  # pictures are drawn in software, as in CI
@@ -164,10 +165,9 @@ def main() -> None:
             random_world(args.preset).save(world)
         with serving(world) as address:
             result = visit(address, browser_path, args)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     result |= {
         "world": args.world or f"{args.preset}, random weights",
-        "machine": f"{platform.system()} {platform.machine()}, {cores} cores",
+        "machine": f"{platform.system()} {platform.machine()}, {usable_cores()} cores",
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
     result |= {"benchmark": "play_page", "title": f"The page in a browser, {result['world']}"}

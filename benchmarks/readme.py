@@ -9,12 +9,11 @@ RUN/crosscheck.json, and copies the run's pictures into docs/images. No figure o
 import argparse
 import datetime
 import json
-import os
-import platform
 import shutil
 from pathlib import Path
 
 from torch_bridge.crosscheck.report import Report, Row
+from torch_bridge.runtimes.measured import cpu_model, usable_cores
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- measured:begin -->", "<!-- measured:end -->"
@@ -60,14 +59,7 @@ def row(metrics: dict, label: str, path: str, form: str, against: str | None, na
 
 def processor() -> str:
     """The processor's name and the number of cores that this process may use."""
-    info = Path("/proc/cpuinfo")
-    names = (
-        [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line]
-        if (info.is_file())
-        else [platform.processor() or platform.machine()]
-    )
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{names[0] if names else platform.machine()}, {cores} cores"
+    return f"{cpu_model()}, {usable_cores()} cores"
 
 
 def measured(run: Path) -> str:

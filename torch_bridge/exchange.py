@@ -9,7 +9,8 @@ What is copied all the same, and nothing else:
 - a tensor that starts off JAX's alignment of 64 bytes on CPU, as some slices do (copied by JAX);
 - 64-bit numbers, because JAX computes in 32 bits unless `jax_enable_x64` is set (checked: no value wraps or overflows);
 - between two devices, and from and to a device that DLPack does not join (through host memory): MPS, a GPU that only
-  one of the two can use, the CPU where JAX_PLATFORMS leaves JAX no CPU.
+  one of the two can use, the CPU where JAX_PLATFORMS leaves JAX no CPU;
+- what `to_argument` hands to a jitted function on a CPU, which may copy it.
 """
 
 from __future__ import annotations
@@ -76,8 +77,8 @@ def to_argument(tensor: torch.Tensor, device: jax.Device) -> jax.Array | np.ndar
     """What a jitted function on a device takes in place of `to_jax` of a float32 tensor.
 
     On a CPU that is a NumPy view of its memory, which must not be written before the result is there: to make a JAX
-    array of some KB takes longer than to compute with them (0.6 ms in all in place of 0.2, between two networks that
-    fill the caches). Give `jit` the result's placement, which a NumPy argument leaves open.
+    array of some KB takes longer than to compute with them (decision 30). Give `jit` the placement of argument and
+    result, which NumPy leaves open.
     """
     if tensor.device.type == device.platform == "cpu":
         return tensor.detach().numpy()
@@ -124,7 +125,7 @@ def to_torch(array: jax.Array, *, device: torch.device | str | None = None, copy
 
 @functools.cache
 def _torch_dtypes() -> dict[np.dtype, torch.dtype]:
-    """The dtypes of JAX that PyTorch has as well. (To look one up takes a tenth of the time that its name takes.)"""
+    """The dtypes of JAX that PyTorch has as well; looked up by themselves, as a dtype makes its name anew each time."""
     return {jnp.dtype(name): dtype for name, dtype in _BY_NAME.items()}
 
 
