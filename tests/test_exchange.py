@@ -1,6 +1,8 @@
 """The bridge: values, dtypes and pointers survive either way; what cannot pass is refused with a sentence."""
 
 import gc
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -94,7 +96,7 @@ def layouts(draw: st.DrawFn) -> torch.Tensor:
 @settings(max_examples=400, deadline=None)
 @given(tensor=layouts(), copy=st.booleans(), joined=st.booleans())
 def test_any_layout_passes_bit_for_bit(tensor: torch.Tensor, copy: bool, joined: bool) -> None:
-    """By DLPack where the two are joined, else through host memory; shared where it can be, copied where promised."""
+    """Shared where the two are joined and it can be, else through host memory, and copied where promised."""
     with pytest.MonkeyPatch.context() as patch:
         if not joined:
             patch.setattr(torch_bridge.exchange, "_jax_addresses", lambda _type: False)
@@ -205,6 +207,20 @@ def test_donating_a_shared_array_leaves_the_tensor_unharmed() -> None:
     out = jax.jit(lambda x: x * 0 - 1, donate_argnums=0)(array)
     assert np.asarray(out).max() == -1
     assert torch.equal(tensor, torch.arange(1000, dtype=torch.float32))
+
+
+def test_a_program_may_end_while_jax_computes() -> None:
+    """What JAX gives back then, it gives back on its own thread, where nothing may need Python any more."""
+    script = """
+import jax, jax.numpy as jnp, torch
+from torch_bridge.exchange import to_jax
+product = jax.jit(lambda x, y: jnp.tanh((x + y) @ y))
+result = to_jax(torch.eye(512))
+for _ in range(50):
+    result = product(result, to_jax(torch.eye(512)))
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def test_waits_for_the_value() -> None:

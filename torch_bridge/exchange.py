@@ -1,4 +1,8 @@
-"""Arrays between PyTorch and JAX, by DLPack (https://dmlc.github.io/dlpack): on one device no byte is copied.
+"""Arrays between PyTorch and JAX: on one device no byte is copied.
+
+By DLPack (https://dmlc.github.io/dlpack), but for tensors on a CPU, which JAX takes as NumPy views. What DLPack lends
+is given back on a thread of JAX's once no computation needs it, which asks Python for its lock: a program that ends
+before is aborted (decision 32).
 
 The contract of a shared buffer: both sides only read it. JAX arrays are immutable by definition, and its compiler
 relies on that; PyTorch cannot mark a tensor read-only. Whoever wants to write in place asks for `copy=True`.
@@ -8,8 +12,8 @@ What is copied all the same, and nothing else:
 - a tensor that is not contiguous, or a conjugate or negative view (made contiguous by PyTorch);
 - a tensor that starts off JAX's alignment of 64 bytes on CPU, as some slices do (copied by JAX);
 - 64-bit numbers, because JAX computes in 32 bits unless `jax_enable_x64` is set (checked: no value wraps or overflows);
-- between two devices, and from and to a device that DLPack does not join (through host memory): MPS, a GPU that only
-  one of the two can use, the CPU where JAX_PLATFORMS leaves JAX no CPU;
+- between two devices, and from and to a device that only one of the two can use (through host memory): MPS, some
+  GPUs, the CPU where JAX_PLATFORMS leaves JAX no CPU;
 - what `to_argument` hands to a jitted function on a CPU, which may copy it.
 """
 
@@ -35,6 +39,7 @@ _SHARED = {
     *(torch.int8, torch.int16, torch.int32, torch.uint8, torch.uint16, torch.uint32),
     *(torch.float8_e4m3fn, torch.float8_e4m3fnuz, torch.float8_e5m2, torch.float8_e5m2fnuz),
 }
+_NEW_TO_NUMPY = {dtype for dtype in _SHARED if dtype.is_floating_point and dtype.itemsize < 4} - {torch.float16}
 _BY_NAME = {str(dtype).removeprefix("torch."): dtype for dtype in (*_SHARED, *_NARROW)}
 
 
@@ -67,8 +72,9 @@ def to_jax(tensor: torch.Tensor, *, device: jax.Device | None = None, copy: bool
     joined = _jax_addresses(tensor.device.type)
     tensor = _narrow(tensor if joined else tensor.cpu()).contiguous()
     tensor = tensor.clone() if copy else tensor
-    if not joined:
-        return jax.device_put(_to_numpy(tensor), device or jax.devices()[0])
+    if tensor.device.type == "cpu":
+        home = jax.devices("cpu" if joined else None)[0]
+        return jax.device_put(_to_numpy(tensor), device or home, may_alias=True)
     array = jax.dlpack.from_dlpack(tensor)
     return array if device in (None, array.device) else jax.device_put(array, device)
 
@@ -147,6 +153,8 @@ def _torch_addresses(platform: str) -> bool:
 
 def _to_numpy(tensor: torch.Tensor) -> np.ndarray:
     """A contiguous CPU tensor as an array on the same memory, also of the dtypes that NumPy knows from JAX only."""
+    if tensor.dtype not in _NEW_TO_NUMPY:
+        return tensor.numpy()
     dtype = jnp.dtype(str(tensor.dtype).removeprefix("torch."))
     line = tensor.as_strided((tensor.numel(),), (1,))  # a tensor of one number or none may have any strides
     return line.view(torch.uint8).numpy().view(dtype).reshape(tensor.shape)
