@@ -75,9 +75,14 @@ def matching(
 
     before, after = small(before_NHWC), small(after_NHWC)
     padded = jnp.pad(after, ((0, 0), (radius, radius), (radius, radius), (0, 0)), mode="edge")
-    errors = []
-    for down in range(2 * radius + 1):
-        for right in range(2 * radius + 1):
-            error = jnp.abs(before - padded[:, down : down + side, right : right + side]).mean(-1)
-            errors.append(error.reshape(count, cells, cell, cells, cell).mean((2, 4)))
-    return jax.lax.stop_gradient(jax.nn.softmax(-50 * jnp.stack(errors, -1), -1))
+
+    def errors(down: Array) -> Float[Array, "N cells cells R"]:
+        rows = jax.lax.dynamic_slice_in_dim(padded, down, side, axis=1)
+        moved = [rows[:, :, right : right + side] for right in range(2 * radius + 1)]
+        error = [jnp.abs(before - one).mean(-1).reshape(count, cells, cell, cells, cell).mean((2, 4)) for one in moved]
+        return jnp.stack(error, -1)
+
+    # In a loop: all displacements written out would take seconds to compile.
+    errors_RNccR = jax.lax.map(errors, jnp.arange(2 * radius + 1))
+    errors_NccO = jnp.moveaxis(errors_RNccR, 0, 3).reshape(count, cells, cells, -1)
+    return jax.lax.stop_gradient(jax.nn.softmax(-50 * errors_NccO, -1))
