@@ -92,7 +92,7 @@ class LatentPlayer:
     @property
     def params(self) -> Params:
         """The dynamics' parameters as `DynamicsModel.init` makes them: a copy."""
-        return self.model.from_play(self._params)
+        return jax.jit(self.model.from_play)(self._params)
 
     def start(
         self,
