@@ -103,5 +103,15 @@ def test_a_step_through_host_memory_would_be_seen(monkeypatch: pytest.MonkeyPatc
     assert seen[0] == addresses[0]
     assert seen[1] != addresses[1]
     with no_host_copies() as brought:
-        to_jax(torch.ones(3).cpu())
+        torch.ones(3).cpu()
     assert len(brought) == 1
+    with no_host_copies(), pytest.raises(jax.errors.JaxRuntimeError, match="Disallowed"):
+        jax.device_put(np.ones(3))
+
+
+@pytest.mark.parametrize("guard", ["disallow", "disallow_explicit"])
+def test_the_bridge_transfers_nothing(guard: str) -> None:
+    tensor = torch.ones(64)
+    with jax.transfer_guard(guard):
+        array = to_jax(tensor, device=jax.devices("cpu")[0])
+    assert array.unsafe_buffer_pointer() == tensor.data_ptr()

@@ -19,6 +19,7 @@ What is copied all the same, and nothing else:
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Iterable
 
@@ -73,8 +74,11 @@ def to_jax(tensor: torch.Tensor, *, device: jax.Device | None = None, copy: bool
     tensor = _narrow(tensor if joined else tensor.cpu()).contiguous()
     tensor = tensor.clone() if copy else tensor
     if tensor.device.type == "cpu":
-        home = jax.devices("cpu" if joined else None)[0]
-        return jax.device_put(_to_numpy(tensor), device or home, may_alias=True)
+        place = device or jax.devices("cpu" if joined else None)[0]
+        # To JAX its own memory is no host's: a guard against transfers is not meant where both are one.
+        guard = jax.transfer_guard_host_to_device("allow") if place.platform == "cpu" else contextlib.nullcontext()
+        with guard:
+            return jax.device_put(_to_numpy(tensor), place, may_alias=True)
     array = jax.dlpack.from_dlpack(tensor)
     return array if device in (None, array.device) else jax.device_put(array, device)
 
