@@ -175,6 +175,12 @@ def test_threads_keep_their_cores_where_they_fill_the_machine(monkeypatch: pytes
     assert before is None or os.sched_getaffinity(0) == before  # the caller's thread is not pinned
 
 
+def test_openvino_repeats_no_input() -> None:
+    runtime, w_BLD = runtime_of("openvino", decoder_of(), w_of(SMALL)), w_of(SMALL)[:1]
+    with pytest.raises(ValueError, match=r"inputs of shape \(1, "):
+        runtime(w_BLD[0])
+
+
 def test_openvino_reports_nothing(tmp_path: Path) -> None:
     """Importing it as it is writes to the home folder and speaks to the network."""
     script = """

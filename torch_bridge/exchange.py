@@ -1,16 +1,18 @@
 """Arrays between PyTorch and JAX: on one device no byte is copied.
 
-By DLPack (https://dmlc.github.io/dlpack), but for tensors on a CPU, which JAX takes as NumPy views. What DLPack lends
-is given back on a thread of JAX's once no computation needs it, which asks Python for its lock: a program that ends
-before is aborted (decision 32).
+By DLPack (https://dmlc.github.io/dlpack), but for tensors on a CPU, which JAX takes as NumPy views: to let go of a
+tensor that DLPack lent, a thread of JAX's needs Python's lock, and a program that had ended meanwhile was aborted
+(decision 32; whether that happens on a GPU is not known).
 
 The contract of a shared buffer: both sides only read it. JAX arrays are immutable by definition, and its compiler
 relies on that; PyTorch cannot mark a tensor read-only. Whoever wants to write in place asks for `copy=True`.
-Either side keeps the buffer alive for as long as it holds its view, whatever the other side deletes.
+Either side keeps the buffer alive for as long as it holds its view, whatever the other side deletes; JAX lets go of one
+at its next call, not before.
 
 What is copied all the same, and nothing else:
 - a tensor that is not contiguous, or a conjugate or negative view (made contiguous by PyTorch);
-- a tensor that starts off JAX's alignment of 64 bytes on CPU, as some slices do (copied by JAX);
+- a tensor that starts off JAX's alignment of 64 bytes on CPU, as some slices do (copied by JAX, maybe after `to_jax`
+  has returned: it must not be written either);
 - 64-bit numbers, because JAX computes in 32 bits unless `jax_enable_x64` is set (checked: no value wraps or overflows);
 - between two devices, and from and to a device that only one of the two can use (through host memory): MPS, some
   GPUs, the CPU where JAX_PLATFORMS leaves JAX no CPU;
@@ -75,7 +77,7 @@ def to_jax(tensor: torch.Tensor, *, device: jax.Device | None = None, copy: bool
     tensor = tensor.clone() if copy else tensor
     if tensor.device.type == "cpu":
         place = device or jax.devices("cpu" if joined else None)[0]
-        # To JAX its own memory is no host's: a guard against transfers is not meant where both are one.
+        # JAX counts a NumPy array for its CPU as a transfer, which a guard may forbid; both are the same memory.
         guard = jax.transfer_guard_host_to_device("allow") if place.platform == "cpu" else contextlib.nullcontext()
         with guard:
             return jax.device_put(_to_numpy(tensor), place, may_alias=True)

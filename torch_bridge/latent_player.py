@@ -64,6 +64,7 @@ class LatentPlayer:
         self, model: DynamicsModel, params: Params, w_mean_LD: Float[Array, "L D"], w_std_LD: Float[Array, "L D"]
     ) -> None:
         self.model, self._params = model, jax.jit(model.for_play)(params)
+        self._from_play = jax.jit(model.from_play)
         self.w_mean_LD, self.w_std_LD = w_mean_LD, w_std_LD
         # jit gives each field a buffer of its own; donating one buffer twice is an error.
         # It is bound to the parameters' device as all later states are: else the first step is compiled for itself.
@@ -91,8 +92,8 @@ class LatentPlayer:
 
     @property
     def params(self) -> Params:
-        """The dynamics' parameters as `DynamicsModel.init` makes them: a copy."""
-        return jax.jit(self.model.from_play)(self._params)
+        """The dynamics' parameters as `DynamicsModel.init` makes them, put together anew at each call."""
+        return self._from_play(self._params)
 
     def start(
         self,
@@ -154,7 +155,7 @@ class LatentPlayer:
 
     def weight_bytes(self, *, half: bool = False) -> int:
         """Bytes that `step`, or `half_step`, reads of the parameters."""
-        params = jax.eval_shape(lambda params: self.model.for_play(params, half=half), self.params)
+        params = jax.eval_shape(lambda p: self.model.for_play(self.model.from_play(p), half=half), self._params)
         return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
 
     def parameters(self) -> int:
